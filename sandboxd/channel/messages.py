@@ -1,0 +1,202 @@
+"""What host and guest say to each other. Everything from a guest is hostile until decoded strictly."""
+
+from typing import Literal, TypeAlias
+
+import msgspec
+
+from sandboxd.channel.values import Value
+
+
+class _Message(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of every message: a tagged map without unknown fields."""
+
+
+# --- host to guest -----------------------------------------------------------------------------
+
+
+class LanguageRules(_Message):
+    """Guidance for user frames; the kernel holds whether or not they are on."""
+
+    restricted: bool
+    allowed_modules: list[str]
+    """Module names user code may import; a name allows its submodules."""
+    blocked_modules: list[str]
+    """Names refused although a parent is allowed or nothing else is said, for a better message."""
+    blocked_builtins: list[str]
+
+
+class Configure(_Message, tag="configure"):
+    """The first message to a guest: what holds for all executions of its sandbox."""
+
+    rules: LanguageRules
+    enable_debugging: bool
+    result_bytes: int
+    log_bytes: int
+    databases: list[str] = []
+    """Names of the databases granted; empty means that none is configured."""
+
+
+class Input(_Message):
+    """A variable bound before the run."""
+
+    name: str
+    format: Literal["json", "csv"]
+    payload: str
+    """JSON text becomes plain Python objects, CSV text a DataFrame."""
+
+
+class Run(_Message, tag="run"):
+    """Run `source` in the sandbox's namespace."""
+
+    run_id: int
+    source: str
+    label: str
+    """The file name that tracebacks show, e.g. `<execution 3>`."""
+    capture_frames: bool = False
+    inputs: list[Input] = []
+
+
+class Inspect(_Message, tag="inspect"):
+    """Report the namespace's variables."""
+
+    request_id: int
+    variable_limit: int = 200
+
+
+class CallReply(_Message, tag="call_reply"):
+    """The host's answer to a `Call`: either a payload or an error."""
+
+    call_id: int
+    payload: bytes = b""
+    """msgpack of the answer; its shape belongs to the method."""
+    error_reason: str = ""
+    """Machine-readable reason; empty on success."""
+    error_message: str = ""
+    error_hint: str = ""
+
+
+HostMessage: TypeAlias = Configure | Run | Inspect | CallReply
+
+# --- guest to host -----------------------------------------------------------------------------
+
+
+class Ready(_Message, tag="ready"):
+    """The guest is locked down and waits; carries the fork gate's listener where there is one."""
+
+    fork_gate: bool
+
+
+class SetupFailed(_Message, tag="setup_failed"):
+    """A set-up step failed: no user code ran, the guest exits."""
+
+    step: str
+    problem: str
+
+
+class LogEntry(_Message, tag="log"):
+    """One line of the debug log."""
+
+    run_id: int
+    level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
+    message: str
+    time_ns: int
+    """Wall-clock time, nanoseconds since the epoch."""
+    line: int
+    """1-based line of the user's text that logged, 0 when unknown."""
+    truncated: bool = False
+
+
+class VariableReport(_Message):
+    """A variable: a summary anyone can read and, where cheap, its typed value."""
+
+    name: str
+    type_name: str
+    summary: str
+    truncated: bool
+    value: Value | None = None
+
+
+class Inspected(_Message, tag="inspected"):
+    """A variable that user code asked to be recorded."""
+
+    run_id: int
+    variable: VariableReport
+    time_ns: int
+    line: int
+
+
+class LogDropped(_Message, tag="log_dropped"):
+    """The log cap was reached; sent once with the run's first dropped entry."""
+
+    run_id: int
+
+
+class Violation(_Message):
+    """A place where user code breaks a language rule."""
+
+    rule: str
+    message: str
+    line: int
+    column: int
+    """1-based."""
+    alternative: str
+
+
+class FrameReport(_Message):
+    """One call level of a failure, innermost last."""
+
+    function: str
+    label: str
+    line: int
+    source_line: str
+    in_user_code: bool
+    variables: list[VariableReport] = []
+
+
+class FailureReport(_Message):
+    """Why user code ended without a result."""
+
+    kind: Literal["exception", "syntax_error", "policy_violation", "interrupted", "memory_error"]
+    type_name: str
+    message: str
+    traceback: str
+    frames: list[FrameReport] = []
+    violations: list[Violation] = []
+
+
+class Finished(_Message, tag="finished"):
+    """The end of a run; exactly one of `value` and `failure` is set unless the run had no value."""
+
+    run_id: int
+    value: Value | None = None
+    failure: FailureReport | None = None
+    value_truncated: bool = False
+    cancelled_tasks: int = 0
+    """asyncio tasks left pending and cancelled at the end of the run."""
+    live_threads: int = 0
+    """Threads beside the main thread that still run."""
+    dropped_log_entries: int = 0
+
+
+class StateReport(_Message, tag="state"):
+    """The answer to `Inspect`."""
+
+    request_id: int
+    variables: list[VariableReport]
+    total_count: int
+    live_threads: int
+
+
+class Call(_Message, tag="call"):
+    """User code asks the host for something only the host may do, such as a query."""
+
+    run_id: int
+    call_id: int
+    method: str
+    payload: bytes
+    line: int = 0
+
+
+GuestMessage: TypeAlias = (
+    Ready | SetupFailed | LogEntry | Inspected | LogDropped | Finished | StateReport | Call
+)

@@ -1,0 +1,270 @@
+"""Typed values as they cross the channel: a bounded picture of a Python object, never the object.
+
+Arrays instead of maps keep them small; every container says how much there was in all, so that what
+was left out is visible.
+"""
+
+from typing import TypeAlias
+
+import msgspec
+
+
+class _Node(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """Base of every value: a tagged array."""
+
+
+class NullValue(_Node, tag="null"):
+    """None."""
+
+
+class BoolValue(_Node, tag="bool"):
+    """A truth value."""
+
+    value: bool
+    type_name: str = ""
+
+
+class IntValue(_Node, tag="int"):
+    """An integer that fits 64 bits, signed."""
+
+    value: int
+    type_name: str = ""
+
+
+class BigIntValue(_Node, tag="bigint"):
+    """An integer beyond 64 bits, as decimal text."""
+
+    text: str
+
+
+class FloatValue(_Node, tag="float"):
+    """A double, NaN and infinities included."""
+
+    value: float
+    type_name: str = ""
+
+
+class ComplexValue(_Node, tag="complex"):
+    """A complex number."""
+
+    real: float
+    imag: float
+
+
+class DecimalValue(_Node, tag="decimal"):
+    """An exact decimal, as text."""
+
+    text: str
+
+
+class TextValue(_Node, tag="text"):
+    """A string; `text` is its head when `total_length` (characters) is larger."""
+
+    text: str
+    total_length: int
+    type_name: str = ""
+
+
+class BytesValue(_Node, tag="bytes"):
+    """Bytes; `data` is their head when `total_length` is larger."""
+
+    data: bytes
+    total_length: int
+    type_name: str = ""
+
+
+class TimestampValue(_Node, tag="timestamp"):
+    """An instant: seconds and nanoseconds since the epoch, and the zone's offset from UTC in seconds."""
+
+    seconds: int
+    nanos: int
+    offset_seconds: int
+
+
+class LocalDatetimeValue(_Node, tag="localdatetime"):
+    """A date and time without zone, ISO 8601."""
+
+    text: str
+
+
+class DateValue(_Node, tag="date"):
+    """A calendar date, ISO 8601."""
+
+    text: str
+
+
+class TimeValue(_Node, tag="time"):
+    """A time of day, ISO 8601."""
+
+    text: str
+
+
+class DurationValue(_Node, tag="duration"):
+    """A length of time in microseconds."""
+
+    micros: int
+
+
+class IntervalValue(_Node, tag="interval"):
+    """An SQL interval: its three parts do not convert into each other."""
+
+    months: int
+    days: int
+    micros: int
+
+
+class UuidValue(_Node, tag="uuid"):
+    """A UUID in its canonical text form."""
+
+    text: str
+
+
+class JsonValue(_Node, tag="json"):
+    """A JSON document as text."""
+
+    text: str
+
+
+class ListValue(_Node, tag="list"):
+    """A list; the head of it when `total_count` is larger."""
+
+    items: list["Value"]
+    total_count: int
+
+
+class TupleValue(_Node, tag="tuple"):
+    """A tuple; the head of it when `total_count` is larger."""
+
+    items: list["Value"]
+    total_count: int
+
+
+class SetValue(_Node, tag="set"):
+    """A set; some of its members when `total_count` is larger."""
+
+    items: list["Value"]
+    total_count: int
+    frozen: bool
+
+
+class RecordValue(_Node, tag="record"):
+    """A dict whose keys are all strings, in its order."""
+
+    fields: list[tuple[str, "Value"]]
+    total_count: int
+
+
+class MapValue(_Node, tag="map"):
+    """A dict with keys of any kind, in its order."""
+
+    entries: list[tuple["Value", "Value"]]
+    total_count: int
+
+
+class DescriptionValue(_Node, tag="description"):
+    """What has no typed form: its type's name and a bounded text."""
+
+    type_name: str
+    text: str
+    truncated: bool
+
+
+class IntColumn(_Node, tag="ints"):
+    """Integers of a column; positions in `nulls` hold no value."""
+
+    values: list[int]
+    nulls: list[int]
+
+
+class FloatColumn(_Node, tag="floats"):
+    """Doubles of a column; positions in `nulls` hold no value."""
+
+    values: list[float]
+    nulls: list[int]
+
+
+class BoolColumn(_Node, tag="bools"):
+    """Truth values of a column; positions in `nulls` hold no value."""
+
+    values: list[bool]
+    nulls: list[int]
+
+
+class TextColumn(_Node, tag="texts"):
+    """Strings of a column; positions in `nulls` hold no value."""
+
+    values: list[str]
+    nulls: list[int]
+
+
+class ValueColumn(_Node, tag="values"):
+    """A column of mixed or rich values."""
+
+    values: list["Value"]
+
+
+Column: TypeAlias = IntColumn | FloatColumn | BoolColumn | TextColumn | ValueColumn
+
+
+class NamedColumn(_Node, tag="column"):
+    """A column of a table: name, dtype and values."""
+
+    name: str
+    dtype: str
+    values: Column
+
+
+class ArrayValue(_Node, tag="array"):
+    """An n-dimensional array in C order; the head of it when `total_count` is larger."""
+
+    dtype: str
+    shape: list[int]
+    values: Column
+    total_count: int
+
+
+class TableValue(_Node, tag="table"):
+    """A table such as a DataFrame; its first rows and columns when the totals are larger."""
+
+    columns: list[NamedColumn]
+    index: NamedColumn | None
+    total_rows: int
+    total_columns: int
+
+
+class SeriesValue(_Node, tag="series"):
+    """One labelled column; its first rows when `total_rows` is larger."""
+
+    column: NamedColumn
+    index: NamedColumn | None
+    total_rows: int
+
+
+Value: TypeAlias = (
+    NullValue
+    | BoolValue
+    | IntValue
+    | BigIntValue
+    | FloatValue
+    | ComplexValue
+    | DecimalValue
+    | TextValue
+    | BytesValue
+    | TimestampValue
+    | LocalDatetimeValue
+    | DateValue
+    | TimeValue
+    | DurationValue
+    | IntervalValue
+    | UuidValue
+    | JsonValue
+    | ListValue
+    | TupleValue
+    | SetValue
+    | RecordValue
+    | MapValue
+    | DescriptionValue
+    | ArrayValue
+    | TableValue
+    | SeriesValue
+)
