@@ -8,15 +8,16 @@ from dataclasses import dataclass
 
 ALLOWED_MODULES: tuple[str, ...] = (
     # the wish-list's own
-    "json", "datetime", "math", "random", "collections", "pandas", "numpy", "re", "string", "requests", "aiohttp",
-    "urllib.parse",
+    "json", "datetime", "math", "random", "collections", "pandas", "numpy", "re", "string", "requests",
+    "aiohttp", "urllib.parse",
     # the rest of what ordinary data programs import; none of them reaches outside the sandbox by itself
     "abc", "array", "asyncio", "base64", "binascii", "bisect", "calendar", "cmath", "concurrent.futures",
-    "contextlib", "contextvars", "copy", "csv", "dataclasses", "dateutil", "decimal", "difflib", "enum", "fractions",
-    "functools", "gc", "graphlib", "hashlib", "heapq", "hmac", "html", "io", "itertools", "keyword", "locale",
-    "logging", "numbers", "operator", "pathlib", "pprint", "queue", "reprlib", "secrets", "sched", "statistics",
-    "struct", "tempfile", "textwrap", "threading", "time", "timeit", "traceback", "types", "typing",
-    "typing_extensions", "unicodedata", "unittest", "uuid", "warnings", "weakref", "zlib", "zoneinfo", "__future__",
+    "contextlib", "contextvars", "copy", "csv", "dataclasses", "dateutil", "decimal", "difflib", "enum",
+    "fractions", "functools", "gc", "graphlib", "hashlib", "heapq", "hmac", "html", "io", "itertools",
+    "keyword", "locale", "logging", "numbers", "operator", "pathlib", "pprint", "queue", "reprlib",
+    "secrets", "sched", "statistics", "struct", "tempfile", "textwrap", "threading", "time", "timeit",
+    "traceback", "types", "typing", "typing_extensions", "unicodedata", "unittest", "uuid", "warnings",
+    "weakref", "zlib", "zoneinfo", "__future__",
 )  # fmt: skip
 """Importable by default; a name allows its submodules."""
 
