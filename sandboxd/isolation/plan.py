@@ -15,7 +15,7 @@ class Grade(enum.Enum):
     NO_NAMESPACES = "NO_NAMESPACES"
     """seccomp, Landlock and resource limits only: file metadata of the host stays visible."""
     INSUFFICIENT = "INSUFFICIENT"
-    """Without seccomp, or without both namespaces and Landlock: nothing is run."""
+    """Without seccomp, without both namespaces and Landlock, or with guests as host root: nothing is run."""
 
     def reaches(self, floor: "Grade") -> bool:
         """Whether this grade is at least as strong as `floor`."""
@@ -34,6 +34,8 @@ class IsolationPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """A pid namespace for the family, a read-only root; mount, ipc, uts, cgroup and net for each guest."""
     uid_per_guest: bool
     """Each guest has a host uid of its own."""
+    superuser: bool
+    """The server runs as host uid 0; then guests must have ids of their own, or nothing is run."""
     landlock_abi: int
     """0 leaves Landlock out."""
     seccomp: bool
@@ -56,7 +58,8 @@ class IsolationPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     @property
     def grade(self) -> Grade:
         """The strength of this plan."""
-        if not self.seccomp or (not self.namespaces and not self.landlock_abi):
+        confined = self.namespaces or self.landlock_abi
+        if not self.seccomp or not confined or (self.superuser and not self.uid_per_guest):
             return Grade.INSUFFICIENT
         if not self.namespaces:
             return Grade.NO_NAMESPACES

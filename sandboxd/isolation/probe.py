@@ -35,16 +35,16 @@ class ProbeReport(msgspec.Struct, frozen=True, kw_only=True):
 
 _FIXES = {
     "machine": "run on an x86_64 machine with Linux",
-    "seccomp": "use a kernel built with CONFIG_SECCOMP_FILTER, and a container profile that lets seccomp(2) through",
+    "seccomp": "use a kernel with CONFIG_SECCOMP_FILTER and a container profile that lets seccomp(2) through",
     "fork_gate": "use Linux 5.5 or newer; without it forks of a guest are refused and checkpoints are off",
     "landlock": "use Linux 5.13 or newer with CONFIG_SECURITY_LANDLOCK and landlock in the lsm= boot list",
     "user_namespace_range": "run as root, or keep CAP_SETUID, so that each guest gets a user id of its own",
-    "user_namespace_own": "sysctl user.max_user_namespaces=15000 (and kernel.unprivileged_userns_clone=1 on Debian "
-    "kernels that have it); in a container allow unshare(2) and mount(2)",
-    "namespaces": "allow unshare(2), mount(2) and pivot_root(2): run as root with CAP_SYS_ADMIN, or allow user "
-    "namespaces",
-    "python_readable": "install Python and the virtual environment where every user may enter (chmod o+x on the "
-    "directory named), or run as root",
+    "user_namespace_own": "sysctl user.max_user_namespaces=15000 (on Debian kernels that have it also "
+    "kernel.unprivileged_userns_clone=1); in a container allow unshare(2) and mount(2)",
+    "namespaces": "allow unshare(2), mount(2) and pivot_root(2): run as root with CAP_SYS_ADMIN, or "
+    "allow user namespaces",
+    "python_readable": "install Python and the virtual environment where every user may enter (chmod o+x "
+    "on the directory named), or run as root",
     "user_ids": "run as root, or keep CAP_SETUID, so that each guest gets a user id of its own",
 }
 
@@ -69,15 +69,17 @@ def probe(*, without: frozenset[str] = frozenset()) -> ProbeReport:
     has_landlock = add("landlock", lambda: _in_child(_confine) and f"ABI {landlock.abi_version()}")
     readable = add("python_readable", _python_readable)
     ranged = add("user_namespace_range", lambda: _map_child(ranged=True))
-    own = ranged or (add("user_namespace_own", lambda: _map_child(ranged=False)) and readable)
-    add_ids = add("user_ids", lambda: _in_child(lambda: credentials.become(UID_BASE)))
+    own = ranged or add("user_namespace_own", lambda: _map_child(ranged=False))
+    own_ids = add("user_ids", lambda: _in_child(lambda: credentials.become(UID_BASE)))
     spaces = add("namespaces", lambda: _isolated_root(user_namespace=own, ranged=ranged))
     user_namespace = own and spaces
     plan = IsolationPlan(
         user_namespace=user_namespace,
         mapped_uids=(UID_COUNT if ranged else 1) if user_namespace else 0,
         namespaces=spaces,
-        uid_per_guest=(ranged and user_namespace) or (not user_namespace and add_ids),
+        uid_per_guest=(ranged and user_namespace)
+        or (not user_namespace and own_ids and (spaces or readable)),
+        superuser=os.geteuid() == 0,
         landlock_abi=landlock.abi_version() if has_landlock else 0,
         seccomp=has_seccomp,
         fork_gate=has_gate,
@@ -100,9 +102,9 @@ def _machine() -> str:
 
 def _python_readable() -> str:
     directory = runtime_files.unreadable_for_others()
-    if directory and os.geteuid() != 0 and not os.access(directory, os.X_OK):
+    if directory:
         raise OSError(f"{directory} may not be entered by every user")
-    return f"closed to others below {directory}" if directory else "by every user"
+    return "by every user"
 
 
 def _in_child(action: Callable[[], object]) -> str:
@@ -143,6 +145,7 @@ def _map_child(*, ranged: bool) -> str:
     to_parent, to_child = os.pipe(), os.pipe()
     child = os.fork()
     if child == 0:
+        os.close(to_child[1])  # or its end would never be seen
         os._exit(_enter_and_wait(to_parent[1], to_child[0], ranged=ranged))
     os.close(to_parent[1])
     problem = b""
@@ -170,7 +173,6 @@ def _enter_and_wait(report: int, release: int, *, ranged: bool) -> int:
         os.write(report, str(error).encode()[:1000])
         return 1
     os.write(report, b"entered")
-    os.set_blocking(release, True)
     os.read(release, 1)
     return 0
 

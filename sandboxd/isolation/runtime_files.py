@@ -97,7 +97,9 @@ def unreadable_for_others() -> str | None:
             directory = "/".join(parts[:end])
             try:
                 mode = os.stat(directory).st_mode
-            except OSError:
+            except FileNotFoundError:
+                break
+            except PermissionError:
                 return directory
             if not mode & 0o001:
                 return directory
