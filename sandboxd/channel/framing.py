@@ -46,7 +46,7 @@ class FrameBuffer:
     """Collects bytes from a stream and gives out the bodies of complete frames."""
 
     def __init__(self, *, max_frame_bytes: int) -> None:
-        self._max_frame_bytes = max_frame_bytes
+        self.max_frame_bytes = max_frame_bytes
         self._buffer = bytearray()
 
     def feed(self, data: bytes) -> Iterator[bytes]:
@@ -54,8 +54,8 @@ class FrameBuffer:
         self._buffer += data
         while len(self._buffer) >= _HEADER.size:
             (length,) = _HEADER.unpack_from(self._buffer)
-            if length > self._max_frame_bytes:
-                raise ChannelBroken(f"frame of {length} bytes, at most {self._max_frame_bytes}")
+            if length > self.max_frame_bytes:
+                raise ChannelBroken(f"frame of {length} bytes, at most {self.max_frame_bytes}")
             end = _HEADER.size + length
             if len(self._buffer) < end:
                 return

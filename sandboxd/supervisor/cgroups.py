@@ -1,0 +1,259 @@
+"""Control groups of guests: memory, CPU and number of tasks, held by the kernel.
+
+Each controller is used where the host has it, version 1 or 2; the groups are made below the server's
+own, so that whoever runs the server goes on accounting for it. Sources: cgroup-v1/{memory,cpuacct}.rst,
+cgroup-v2.rst, scheduler/sched-bwc.rst of the kernel's documentation.
+"""
+
+import contextlib
+import os
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+MEMORY_SLACK_BYTES = 32 * 1024 * 1024
+"""Above the memory limit, so that resource limits fire first: they give a MemoryError, this kills."""
+_CPU_PERIOD_MICROS = 20_000
+"""Short, so that a throttled snippet waits 10 ms instead of the default period's 50."""
+_CONTROLLERS = ("memory", "cpu", "cpuacct", "pids")
+_REMOVE_TRIES = 50
+_REMOVE_PAUSE_SECONDS = 0.01
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CgroupLimits:
+    """What one group may use."""
+
+    memory_bytes: int
+    cpu_percent: int
+    tasks: int
+
+
+class Cgroup:
+    """The groups of one guest, one directory a controller; `remove` when the guest is reaped."""
+
+    def __init__(self, directories: dict[str, Path], *, version: int) -> None:
+        self._directories = directories
+        self._version = version
+        self._oom_path = self._path("memory", "memory.oom_control", "memory.events")
+        self._cpu_path = self._path("cpuacct" if version == 1 else "cpu", "cpuacct.usage", "cpu.stat")
+        self._peak_path = self._path("memory", "memory.max_usage_in_bytes", "memory.peak")
+
+    def _path(self, controller: str, name_v1: str, name_v2: str) -> Path:
+        return self._directories[controller] / (name_v1 if self._version == 1 else name_v2)
+
+    def limit(self, limits: CgroupLimits) -> None:
+        """Sets or changes the limits."""
+        memory = limits.memory_bytes + MEMORY_SLACK_BYTES
+        quota = limits.cpu_percent * _CPU_PERIOD_MICROS // 100
+        if self._version == 1:
+            _write_memory_v1(self._directories["memory"], memory)
+            _write(self._directories["cpu"] / "cpu.cfs_period_us", _CPU_PERIOD_MICROS)
+            _write(self._directories["cpu"] / "cpu.cfs_quota_us", quota)
+        else:
+            _write(self._directories["memory"] / "memory.max", memory)
+            with contextlib.suppress(OSError):  # no swap accounting: nothing to switch off
+                _write(self._directories["memory"] / "memory.swap.max", 0)
+            _write(self._directories["cpu"] / "cpu.max", f"{quota} {_CPU_PERIOD_MICROS}")
+        _write(self._directories["pids"] / "pids.max", limits.tasks)
+
+    def attach(self, pid: int) -> None:
+        """Moves a process in. Waits for an RCU grace period, up to 15 ms: not for the event loop."""
+        for directory in set(self._directories.values()):
+            _write(directory / "cgroup.procs", pid)
+
+    def cpu_nanos(self) -> int:
+        """CPU time used so far, by all that ever ran in the group."""
+        text = self._cpu_path.read_text()
+        if self._version == 1:
+            return int(text)
+        return int(text.split("usage_usec ", 1)[1].split("\n", 1)[0]) * 1000
+
+    def peak_memory_bytes(self) -> int:
+        """Most memory charged at once, since the last `reset_peak`; 0 where the kernel does not count it."""
+        try:
+            return int(self._peak_path.read_text())
+        except FileNotFoundError:
+            return 0
+
+    def reset_peak(self) -> None:
+        """Starts counting the peak anew, where the kernel allows it."""
+        with contextlib.suppress(OSError):
+            _write(self._peak_path, 0)
+
+    def oom_kills(self) -> int:
+        """How many processes of the group the kernel killed for memory."""
+        try:
+            text = self._oom_path.read_text()
+        except OSError:
+            return 0
+        for line in text.splitlines():
+            if line.startswith("oom_kill "):
+                return int(line.split()[1])
+        return 0
+
+    def remove(self) -> bool:
+        """Removes the directories; busy for some milliseconds after the last process. Blocks shortly."""
+        return all([_remove(directory) for directory in set(self._directories.values())])  # noqa: C419  every one is tried
+
+
+class CgroupTree:
+    """All groups of one server, below `sandboxd-PID` in the server's own groups."""
+
+    def __init__(self, roots: dict[str, Path], *, version: int) -> None:
+        self._roots = roots
+        self.version = version
+
+    def create(self, name: str, limits: CgroupLimits) -> Cgroup:
+        """A limited, empty group; an OSError leaves nothing behind."""
+        directories = {controller: root / name for controller, root in self._roots.items()}
+        group = Cgroup(directories, version=self.version)
+        try:
+            for directory in set(directories.values()):
+                directory.mkdir()
+            group.limit(limits)
+        except OSError:
+            for directory in set(directories.values()):
+                with contextlib.suppress(OSError):
+                    directory.rmdir()
+            raise
+        return group
+
+    def remove(self) -> None:
+        """Removes the tree; the groups in it must be empty."""
+        for root in set(self._roots.values()):
+            for child in _directories(root):
+                _remove(child)
+            _remove(root)
+
+
+def open_tree(*, sweep: bool = True) -> CgroupTree:
+    """Makes the server's tree, version 2 first, or raises the OSError that tells why there is none.
+
+    With `sweep` what servers that are gone left behind is removed first.
+    """
+    own = _own_groups()
+    problems = []
+    for version, parents in ((2, _parents_v2(own)), (1, _parents_v1(own))):
+        missing = [name for name in _CONTROLLERS if name not in parents]
+        if missing:
+            problems.append(f"version {version} has no {', '.join(missing)}")
+            continue
+        try:
+            if sweep:
+                _sweep(parents.values())
+            return _make_tree(parents, version=version)
+        except OSError as error:
+            problems.append(f"version {version}: {error}")
+    raise OSError("; ".join(problems))
+
+
+def _make_tree(parents: dict[str, Path], *, version: int) -> CgroupTree:
+    name = f"sandboxd-{os.getpid()}"
+    roots = {controller: parent / name for controller, parent in parents.items()}
+    if version == 2:
+        _delegate(next(iter(parents.values())))
+    for root in set(roots.values()):
+        root.mkdir(exist_ok=True)
+    tree = CgroupTree(roots, version=version)
+    try:
+        if version == 2:
+            _write(roots["memory"] / "cgroup.subtree_control", "+memory +cpu +pids")
+        trial = tree.create("probe", CgroupLimits(memory_bytes=1 << 26, cpu_percent=50, tasks=4))
+        trial.remove()
+    except OSError:
+        tree.remove()
+        raise
+    return tree
+
+
+def _delegate(parent: Path) -> None:
+    """A version 2 group that gives controllers to its children may hold no process itself."""
+    leaf = parent / "sandboxd-host"
+    leaf.mkdir(exist_ok=True)
+    _write(leaf / "cgroup.procs", os.getpid())
+    _write(parent / "cgroup.subtree_control", "+memory +cpu +pids")
+
+
+def _own_groups() -> dict[str, str]:
+    """Path of this process's group by controller; the empty name is version 2."""
+    groups: dict[str, str] = {}
+    for line in Path("/proc/self/cgroup").read_text().splitlines():
+        _, controllers, path = line.split(":", 2)
+        groups.update(dict.fromkeys(controllers.split(","), path))
+    return groups
+
+
+def _parents_v1(own: dict[str, str]) -> dict[str, Path]:
+    return {
+        controller: path
+        for controller in _CONTROLLERS
+        if controller in own and (path := Path(f"/sys/fs/cgroup/{controller}{own[controller]}")).is_dir()
+    }
+
+
+def _parents_v2(own: dict[str, str]) -> dict[str, Path]:
+    if "" not in own:
+        return {}
+    for mount in (Path("/sys/fs/cgroup"), Path("/sys/fs/cgroup/unified")):
+        parent = Path(f"{mount}{own['']}")
+        try:
+            controllers = (parent / "cgroup.controllers").read_text().split()
+        except OSError:
+            continue
+        if {"memory", "cpu", "pids"} <= set(controllers):
+            return dict.fromkeys(_CONTROLLERS, parent)
+    return {}
+
+
+def _sweep(parents: Iterable[Path]) -> None:
+    for parent in set(parents):
+        for root in parent.glob("sandboxd-*"):
+            pid = root.name.removeprefix("sandboxd-")
+            if pid.isdigit() and not Path(f"/proc/{pid}").exists():
+                for child in _directories(root):
+                    _remove(child, tries=1)
+                _remove(root, tries=1)
+
+
+def _directories(root: Path) -> list[Path]:
+    try:
+        return [child for child in root.iterdir() if child.is_dir()]
+    except OSError:
+        return []
+
+
+def _write_memory_v1(directory: Path, memory: int) -> None:
+    """memsw must never be below memory: raise it first, lower it last."""
+    with_swap = directory / "memory.memsw.limit_in_bytes"
+    plain = directory / "memory.limit_in_bytes"
+    order = (plain, with_swap)
+    if with_swap.exists() and int(with_swap.read_text()) < memory:
+        order = (with_swap, plain)
+    for path in order:
+        if path.exists():
+            _write(path, memory)
+
+
+def _write(path: Path, value: object) -> None:
+    """One write(2): a buffered file would hide the error until it is closed."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(descriptor, str(value).encode())
+    finally:
+        os.close(descriptor)
+
+
+def _remove(directory: Path, *, tries: int = _REMOVE_TRIES) -> bool:
+    for attempt in range(tries):
+        try:
+            directory.rmdir()
+        except FileNotFoundError:
+            return True
+        except OSError:
+            if attempt + 1 < tries:
+                time.sleep(_REMOVE_PAUSE_SECONDS)
+        else:
+            return True
+    return False

@@ -1,0 +1,342 @@
+"""One guest as the host holds it: its channel, its output, its life. Everything it says is hostile."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from sandboxd.channel.framing import ChannelBroken, FrameBuffer, decode_guest_message, encode_frame
+from sandboxd.channel.messages import GuestMessage, HostMessage, Ready, SetupFailed
+from sandboxd.errors import GuestSetupFailed
+from sandboxd.supervisor import pidfds
+from sandboxd.supervisor.cgroups import Cgroup
+from sandboxd.supervisor.fork_gate import ForkGate
+
+OutputStream = Literal["stdout", "stderr"]
+
+_READ_BYTES = 256 * 1024
+_MAX_STRAY_MESSAGES = 64
+_REAP_REPORT_SECONDS = 2.0
+_SETUP_FRAME_BYTES = 64 * 1024
+_EOF_GRACE_SECONDS = 0.02
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuestExit:
+    """How a guest ended."""
+
+    status: int | None
+    """As waitpid(2) gives it; None when nobody could reap it, as after the death of its zygote."""
+    killed_for: str
+    """Why the host killed it; empty when it died by itself."""
+    oom_killed: bool
+    """The kernel killed it, or a process of its group, for memory."""
+
+    @property
+    def signal_name(self) -> str:
+        """Name of the signal that ended it, e.g. SIGSEGV; empty for an exit."""
+        if self.status is None or not os.WIFSIGNALED(self.status):
+            return ""
+        return signal.Signals(os.WTERMSIG(self.status)).name
+
+    @property
+    def exit_code(self) -> int | None:
+        """What it gave to _exit(2); None when a signal ended it or nobody knows."""
+        if self.status is None or not os.WIFEXITED(self.status):
+            return None
+        return os.WEXITSTATUS(self.status)
+
+
+class GuestSink(Protocol):
+    """Who takes what a guest says, one at a time."""
+
+    def message(self, message: GuestMessage) -> None:
+        """A decoded message; `ChannelBroken` ends the guest."""
+
+    def output(self, stream: OutputStream, data: bytes) -> None:
+        """Bytes the guest wrote."""
+
+
+class _NobodyListens:
+    """Counts what an idle guest says; too much of it ends the guest."""
+
+    def __init__(self) -> None:
+        self._count = 0
+
+    def message(self, message: GuestMessage) -> None:
+        self._count += 1
+        if self._count > _MAX_STRAY_MESSAGES:
+            raise ChannelBroken(f"{type(message).__name__} without a request")
+
+    def output(self, stream: OutputStream, data: bytes) -> None:
+        """Output between executions belongs to none and is dropped."""
+
+
+class GuestProcess:
+    """Owns the descriptors of one guest. One sink at a time; the exit is a future that always resolves."""
+
+    def __init__(self, *, guest_id: int, uid: int, channel: socket.socket, stdout: int, stderr: int) -> None:
+        self.guest_id = guest_id
+        self.uid = uid
+        self.pidfd = -1
+        self.pid = -1
+        """As the host sees it; only for reading /proc and for the fork gate, never for signals."""
+        self.cgroup: Cgroup | None = None
+        self.gate: ForkGate | None = None
+        loop = asyncio.get_running_loop()
+        self.exited: asyncio.Future[GuestExit] = loop.create_future()
+        self._loop = loop
+        self._channel = channel
+        self._streams: dict[OutputStream, int] = {"stdout": stdout, "stderr": stderr}
+        self._readers: set[int] = set()
+        self._frames = FrameBuffer(max_frame_bytes=_SETUP_FRAME_BYTES)
+        self._outgoing = bytearray()
+        self._stray: GuestSink = _NobodyListens()
+        self._sink = self._stray
+        self._ready: asyncio.Future[None] = loop.create_future()
+        self._killed_for = ""
+        self._status: int | None = None
+        self._reaped = asyncio.Event()
+        self._on_gone: list[Callable[[GuestProcess], None]] = []
+        channel.setblocking(False)
+        for descriptor in (stdout, stderr):
+            os.set_blocking(descriptor, False)
+        self._watch(channel.fileno(), self._greeting_readable)
+
+    # --- life ------------------------------------------------------------------------------------
+
+    def adopt(self, pidfd: int) -> None:
+        """The process exists: watch it. Takes over the descriptor."""
+        self.pidfd = pidfd
+        self.pid = pidfds.pid_of(pidfd)
+        self._watch(pidfd, self._died)
+        for stream in self._streams:
+            self.resume_output(stream)
+
+    async def ready(self) -> None:
+        """Waits for the greeting; `GuestSetupFailed` when a step failed, and the guest is gone."""
+        await asyncio.shield(self._ready)
+
+    def when_gone(self, callback: Callable[["GuestProcess"], None]) -> None:
+        """Calls `callback` once the guest is dead and reaped."""
+        if self.exited.done():
+            callback(self)
+        else:
+            self._on_gone.append(callback)
+
+    @property
+    def alive(self) -> bool:
+        """Whether it has not been seen dead and nobody has killed it."""
+        return not self._killed_for and not self.exited.done() and self.pidfd >= 0
+
+    def interrupt(self) -> None:
+        """SIGINT: a KeyboardInterrupt in user code."""
+        if self.pidfd >= 0:
+            pidfds.send_signal(self.pidfd, signal.SIGINT)
+
+    def kill(self, reason: str) -> None:
+        """SIGKILL; `exited` resolves within milliseconds. The first reason is the one that counts."""
+        self._killed_for = self._killed_for or reason
+        if self.pidfd >= 0 and not pidfds.send_signal(self.pidfd, signal.SIGKILL):
+            return
+        if self.pidfd < 0:
+            self._finish()
+
+    def reaped(self, status: int) -> None:
+        """The zygote's report of the exit status."""
+        self._status = status
+        self._reaped.set()
+
+    # --- talking ---------------------------------------------------------------------------------
+
+    def send(self, message: HostMessage) -> None:
+        """Queues a message; what a dead guest does not take is dropped."""
+        self._outgoing += encode_frame(message)
+        self._flush()
+
+    def listen(self, sink: GuestSink | None) -> None:
+        """Makes `sink` the one who takes messages and output; None for nobody."""
+        self._sink = sink or self._stray
+
+    def pause_output(self, stream: OutputStream) -> None:
+        """Stops reading; the guest blocks in write(2) once the pipe is full."""
+        self._unwatch(self._streams[stream])
+
+    def resume_output(self, stream: OutputStream) -> None:
+        """Reads again."""
+        descriptor = self._streams[stream]
+        if descriptor >= 0:
+            self._watch(descriptor, self._output_readable, stream)
+
+    def drain_output(self) -> None:
+        """Hands over what the pipes hold right now, so that output precedes the end of an execution."""
+        for stream, descriptor in self._streams.items():
+            while descriptor in self._readers and self._read_output(stream) == _READ_BYTES:
+                pass
+
+    def accept_frames_of(self, max_bytes: int) -> None:
+        """Sets the longest frame the host takes from this guest."""
+        self._frames.max_frame_bytes = max_bytes
+
+    # --- internals -------------------------------------------------------------------------------
+
+    def _watch(self, descriptor: int, callback: Callable[..., None], *arguments: object) -> None:
+        self._readers.add(descriptor)
+        self._loop.add_reader(descriptor, callback, *arguments)
+
+    def _unwatch(self, descriptor: int) -> None:
+        if descriptor in self._readers:
+            self._readers.discard(descriptor)
+            self._loop.remove_reader(descriptor)
+
+    def _greeting_readable(self) -> None:
+        try:
+            data, descriptors, _, _ = socket.recv_fds(self._channel, _SETUP_FRAME_BYTES, 1)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            data, descriptors = b"", []
+        if descriptors:
+            self.gate = ForkGate(descriptors[0])
+        if not data:
+            self._unwatch(self._channel.fileno())
+            self._not_ready("start", "the guest closed its channel")
+            return
+        self._take(data, self._greet)
+
+    def _greet(self, message: GuestMessage) -> None:
+        if self._ready.done():
+            return
+        if isinstance(message, Ready) and message.fork_gate == (self.gate is not None):
+            self._unwatch(self._channel.fileno())
+            self._watch(self._channel.fileno(), self._channel_readable)
+            self._ready.set_result(None)
+        elif isinstance(message, SetupFailed):
+            self._not_ready(message.step, message.problem)
+        else:
+            raise ChannelBroken("no greeting")
+
+    def _not_ready(self, step: str, problem: str) -> None:
+        if not self._ready.done():
+            self._ready.set_exception(GuestSetupFailed(step=step, problem=problem))
+            self._ready.exception()  # whoever waits sees it; nobody may be waiting
+        self.kill(f"set-up failed at {step}")
+
+    def _channel_readable(self) -> None:
+        try:
+            data = self._channel.recv(_READ_BYTES)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            data = b""
+        if data:
+            self._take(data, self._sink_message)
+        else:
+            self._unwatch(self._channel.fileno())
+            # Dying closes it too; only a guest that lives on without a channel is killed for that.
+            self._loop.call_later(_EOF_GRACE_SECONDS, self._kill_without_channel)
+
+    def _kill_without_channel(self) -> None:
+        if not self.exited.done() and self.pidfd in self._readers:
+            self.kill("closed its channel")
+
+    def _sink_message(self, message: GuestMessage) -> None:
+        self._sink.message(message)
+
+    def _take(self, data: bytes, consumer: Callable[[GuestMessage], None]) -> None:
+        try:
+            for body in self._frames.feed(data):
+                consumer(decode_guest_message(body))
+        except ChannelBroken as error:
+            self._unwatch(self._channel.fileno())
+            self.kill(f"broke the channel protocol: {error}")
+
+    def _flush(self) -> None:
+        if self._channel.fileno() < 0:
+            return
+        try:
+            while self._outgoing:
+                sent = self._channel.send(self._outgoing)
+                del self._outgoing[:sent]
+        except (BlockingIOError, InterruptedError):
+            self._loop.add_writer(self._channel.fileno(), self._flush)
+            return
+        except OSError:  # the guest is gone; its exit is reported elsewhere
+            self._outgoing.clear()
+        self._loop.remove_writer(self._channel.fileno())
+
+    def _output_readable(self, stream: OutputStream) -> None:
+        self._read_output(stream)
+
+    def _read_output(self, stream: OutputStream) -> int:
+        descriptor = self._streams[stream]
+        try:
+            data = os.read(descriptor, _READ_BYTES)
+        except (BlockingIOError, InterruptedError):
+            return 0
+        except OSError:
+            data = b""
+        if data:
+            self._sink.output(stream, data)
+        else:
+            self._unwatch(descriptor)
+        return len(data)
+
+    def _died(self) -> None:
+        self._unwatch(self.pidfd)
+        self._loop.create_task(self._bury())
+
+    async def _bury(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_REAP_REPORT_SECONDS):
+                await self._reaped.wait()
+        self._finish()
+
+    def _finish(self) -> None:
+        if self.exited.done():
+            return
+        if self._channel.fileno() in self._readers:
+            self._last_words()
+        self.drain_output()
+        oom = bool(self.cgroup and self.cgroup.oom_kills())
+        if not self._ready.done():
+            self._not_ready("start", "the guest died before it was ready")
+        self._close()
+        self.exited.set_result(
+            GuestExit(
+                status=self._status, killed_for=self._killed_for, oom_killed=oom and not self._killed_for
+            )
+        )
+        for callback in self._on_gone:
+            callback(self)
+
+    def _last_words(self) -> None:
+        """Reads what arrived before the death; a reader that is gone stops it."""
+        for _ in range(64):
+            before = self._channel.fileno() in self._readers
+            with contextlib.suppress(OSError):
+                data = self._channel.recv(_READ_BYTES)
+                if data and before:
+                    self._take(data, self._sink_message if self._ready.done() else self._greet)
+                    continue
+            return
+
+    def _close(self) -> None:
+        for descriptor in list(self._readers):
+            self._unwatch(descriptor)
+        if self._channel.fileno() >= 0:
+            self._loop.remove_writer(self._channel.fileno())
+            self._channel.close()
+        for stream, descriptor in self._streams.items():
+            if descriptor >= 0:
+                os.close(descriptor)
+                self._streams[stream] = -1
+        if self.gate:
+            self.gate.close()
+        if self.pidfd >= 0:
+            os.close(self.pidfd)
+            self.pidfd = -1

@@ -1,0 +1,202 @@
+"""Owns every process below the host: the zygote, its replacement, the pool of ready guests."""
+
+import asyncio
+import contextlib
+import time
+from dataclasses import dataclass
+from datetime import timedelta
+
+import structlog
+
+from sandboxd.errors import SandboxdError, ZygoteUnavailable
+from sandboxd.isolation.plan import Grade
+from sandboxd.limits import Limits
+from sandboxd.supervisor.guest_process import GuestProcess
+from sandboxd.supervisor.pool import GuestPool
+from sandboxd.supervisor.probing import HostIsolation, LayerReport
+from sandboxd.supervisor.spawner import Spawner, shape_of
+from sandboxd.supervisor.zygote_process import ZygoteProcess
+
+_log = structlog.get_logger(__name__)
+
+_RESTART_PAUSE_SECONDS = 0.2
+_LONGEST_RESTART_PAUSE_SECONDS = 5.0
+_AGE_CHECK_SECONDS = 5.0
+_ZYGOTE_WAIT_SECONDS = 10.0
+_FEWEST_SPAWNS_TO_REPLACE = 100
+"""An old zygote that made few guests is no prize for an attacker and dear to replace."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SupervisorStatus:
+    """What the supervisor holds at this moment."""
+
+    ready_guests: int
+    live_guests: int
+    zygote_count: int
+    zygote_age_seconds: float
+    zygote_alive: bool
+
+
+class Supervisor:
+    """Starts and replaces zygotes and gives out guests. The only owner of processes, the only one that
+    ends them; all of it on one event loop."""
+
+    def __init__(
+        self,
+        *,
+        isolation: HostIsolation,
+        default_limits: Limits,
+        pool_size: int,
+        zygote_max_age: timedelta,
+        fault_step: str = "",
+    ) -> None:
+        self._isolation = isolation
+        self._default_limits = default_limits
+        self._default_shape = shape_of(default_limits)
+        self._zygote_max_age = zygote_max_age.total_seconds()
+        self._fault_step = fault_step
+        self._spawner = Spawner(cgroups=isolation.cgroups)
+        self._pool = GuestPool(self._make_default, size=pool_size)
+        self._zygote: ZygoteProcess | None = None
+        self._retiring: set[ZygoteProcess] = set()
+        self._have_zygote = asyncio.Event()
+        self._keeper: asyncio.Task[None] | None = None
+        self._versions: tuple[str, dict[str, str]] = ("", {})
+
+    @property
+    def grade(self) -> Grade:
+        """Strength of the isolation guests get."""
+        return self._isolation.grade
+
+    @property
+    def layers(self) -> tuple[LayerReport, ...]:
+        """Every layer as probed at start."""
+        return self._isolation.layers
+
+    @property
+    def has_cgroups(self) -> bool:
+        """Whether the kernel holds the CPU share; else a `cpu_controller` must."""
+        return self._isolation.cgroups is not None
+
+    @property
+    def has_workspace(self) -> bool:
+        """Whether guests have a writable directory; it needs a mount namespace."""
+        return self._isolation.plan.namespaces
+
+    @property
+    def python_version(self) -> str:
+        """Version of the guests' Python."""
+        return self._versions[0]
+
+    @property
+    def packages(self) -> dict[str, str]:
+        """Versions of the preloaded packages."""
+        return self._versions[1]
+
+    def status(self) -> SupervisorStatus:
+        """A look at the moment."""
+        zygotes = [*self._retiring, *([self._zygote] if self._zygote else [])]
+        return SupervisorStatus(
+            ready_guests=self._pool.ready_count,
+            live_guests=sum(len(zygote.guests) for zygote in zygotes),
+            zygote_count=len(zygotes),
+            zygote_age_seconds=time.monotonic() - self._zygote.started_at if self._zygote else 0.0,
+            zygote_alive=self._zygote is not None,
+        )
+
+    async def start(self) -> None:
+        """Starts the first zygote and begins to fill the pool; raises what made it fail."""
+        await self._start_zygote()
+        self._pool.fill()
+        self._keeper = asyncio.create_task(self._keep_zygote())
+
+    async def close(self) -> None:
+        """Ends every process."""
+        if self._keeper:
+            self._keeper.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._keeper
+        await self._pool.close()
+        zygotes = [*self._retiring, *([self._zygote] if self._zygote else [])]
+        guests = [guest for zygote in zygotes for guest in zygote.guests.values()]
+        for zygote in zygotes:
+            zygote.kill()
+        if guests:
+            await asyncio.wait([guest.exited for guest in guests], timeout=5)
+        await self._spawner.close()
+
+    async def acquire(self, limits: Limits) -> GuestProcess:
+        """A ready guest under `limits`; it is the caller's, who must kill it."""
+        shape = shape_of(limits)
+        if shape != self._default_shape:
+            return await self._spawner.spawn(
+                await self._current_zygote(), shape, cpu_percent=limits.cpu_percent
+            )
+        guest = await self._pool.take()
+        if limits.cpu_percent != self._default_limits.cpu_percent:
+            self._spawner.apply_cpu(guest, shape, cpu_percent=limits.cpu_percent)
+        return guest
+
+    async def _make_default(self) -> GuestProcess:
+        zygote = await self._current_zygote()
+        return await self._spawner.spawn(
+            zygote, self._default_shape, cpu_percent=self._default_limits.cpu_percent
+        )
+
+    async def _current_zygote(self) -> ZygoteProcess:
+        if self._zygote is None:
+            try:
+                async with asyncio.timeout(_ZYGOTE_WAIT_SECONDS):
+                    await self._have_zygote.wait()
+            except TimeoutError:
+                raise ZygoteUnavailable(problem="the zygote is being replaced; nothing was run") from None
+        if self._zygote is None:
+            raise ZygoteUnavailable(problem="the zygote is being replaced; nothing was run")
+        return self._zygote
+
+    async def _start_zygote(self) -> None:
+        zygote = ZygoteProcess(self._isolation.plan, fault_step=self._fault_step)
+        await zygote.start()
+        old, self._zygote = self._zygote, zygote
+        self._versions = (zygote.python_version, zygote.packages)
+        self._have_zygote.set()
+        _log.info("zygote.ready", seconds=round(time.monotonic() - zygote.started_at, 3), pid=zygote.pid)
+        if old:
+            self._retiring.add(old)
+            self._pool.empty()
+            self._pool.fill()
+        zygote.died.add_done_callback(lambda _: self._zygote_died(zygote))
+
+    def _zygote_died(self, zygote: ZygoteProcess) -> None:
+        self._retiring.discard(zygote)
+        if zygote is self._zygote:
+            self._zygote = None
+            self._have_zygote.clear()
+
+    async def _keep_zygote(self) -> None:
+        """Replaces a dead zygote at once and an old one when its time has come."""
+        pause = _RESTART_PAUSE_SECONDS
+        while True:
+            zygote = self._zygote
+            if zygote is not None:
+                await asyncio.wait([zygote.died], timeout=_AGE_CHECK_SECONDS)
+            for retiring in list(self._retiring):
+                retiring.retire()
+            if self._zygote is not None and not self._is_old(self._zygote):
+                continue
+            if self._zygote is None:
+                _log.warning("zygote.died")
+            try:
+                await self._start_zygote()
+            except SandboxdError as error:
+                _log.error("zygote.failed", problem=str(error))
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, _LONGEST_RESTART_PAUSE_SECONDS)
+            else:
+                self._pool.fill()
+                pause = _RESTART_PAUSE_SECONDS
+
+    def _is_old(self, zygote: ZygoteProcess) -> bool:
+        age = time.monotonic() - zygote.started_at
+        return age > self._zygote_max_age and zygote.spawn_count >= _FEWEST_SPAWNS_TO_REPLACE
