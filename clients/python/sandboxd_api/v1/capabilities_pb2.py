@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from sandboxd_api.v1 import sandbox_pb2 as sandboxd__api_dot_v1_dot_sandbox__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"sandboxd_api/v1/capabilities.proto\x12\x0fsandboxd_api.v1\x1a\x1dsandboxd_api/v1/sandbox.proto\"\x8f\x05\n\x0c\x43\x61pabilities\x12\x38\n\x0fisolation_grade\x18\x01 \x01(\x0e\x32\x1f.sandboxd_api.v1.IsolationGrade\x12\x39\n\x10isolation_layers\x18\x02 \x03(\x0b\x32\x1f.sandboxd_api.v1.IsolationLayer\x12/\n\x0e\x64\x65\x66\x61ult_limits\x18\x03 \x01(\x0b\x32\x17.sandboxd_api.v1.Limits\x12/\n\x0emaximum_limits\x18\x04 \x01(\x0b\x32\x17.sandboxd_api.v1.Limits\x12:\n\x14\x64\x65\x66\x61ult_query_limits\x18\x05 \x01(\x0b\x32\x1c.sandboxd_api.v1.QueryLimits\x12:\n\x14maximum_query_limits\x18\x06 \x01(\x0b\x32\x1c.sandboxd_api.v1.QueryLimits\x12\x33\n\x08versions\x18\x07 \x03(\x0b\x32!.sandboxd_api.v1.ComponentVersion\x12@\n\x17\x64\x65\x66\x61ult_language_policy\x18\x08 \x01(\x0b\x32\x1f.sandboxd_api.v1.LanguagePolicy\x12\x1c\n\x14unrestricted_allowed\x18\t \x01(\x08\x12\x11\n\tdatabases\x18\n \x03(\t\x12\x13\n\x0b\x63heckpoints\x18\x0b \x01(\x08\x12\"\n\x1a\x63heckpoints_missing_reason\x18\x0c \x01(\t\x12\x14\n\x0ctrace_engine\x18\r \x01(\t\x12\x1d\n\x15maximum_request_bytes\x18\x0e \x01(\x03\x12\x1a\n\x12maximum_fork_count\x18\x0f \x01(\x05\"\xcc\x01\n\x0eIsolationLayer\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x34\n\x05state\x18\x02 \x01(\x0e\x32%.sandboxd_api.v1.IsolationLayer.State\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\x12\x0e\n\x06remedy\x18\x04 \x01(\t\"V\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x10\n\x0cSTATE_ACTIVE\x10\x01\x12\x11\n\rSTATE_PARTIAL\x10\x02\x12\x11\n\rSTATE_MISSING\x10\x03\"1\n\x10\x43omponentVersion\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"sandboxd_api/v1/capabilities.proto\x12\x0fsandboxd_api.v1\x1a\x1dsandboxd_api/v1/sandbox.proto\"\xaf\x05\n\x0c\x43\x61pabilities\x12\x38\n\x0fisolation_grade\x18\x01 \x01(\x0e\x32\x1f.sandboxd_api.v1.IsolationGrade\x12\x39\n\x10isolation_layers\x18\x02 \x03(\x0b\x32\x1f.sandboxd_api.v1.IsolationLayer\x12/\n\x0e\x64\x65\x66\x61ult_limits\x18\x03 \x01(\x0b\x32\x17.sandboxd_api.v1.Limits\x12/\n\x0emaximum_limits\x18\x04 \x01(\x0b\x32\x17.sandboxd_api.v1.Limits\x12:\n\x14\x64\x65\x66\x61ult_query_limits\x18\x05 \x01(\x0b\x32\x1c.sandboxd_api.v1.QueryLimits\x12:\n\x14maximum_query_limits\x18\x06 \x01(\x0b\x32\x1c.sandboxd_api.v1.QueryLimits\x12\x33\n\x08versions\x18\x07 \x03(\x0b\x32!.sandboxd_api.v1.ComponentVersion\x12@\n\x17\x64\x65\x66\x61ult_language_policy\x18\x08 \x01(\x0b\x32\x1f.sandboxd_api.v1.LanguagePolicy\x12\x1c\n\x14unrestricted_allowed\x18\t \x01(\x08\x12\x11\n\tdatabases\x18\n \x03(\t\x12\x13\n\x0b\x63heckpoints\x18\x0b \x01(\x08\x12\"\n\x1a\x63heckpoints_missing_reason\x18\x0c \x01(\t\x12\x14\n\x0ctrace_engine\x18\r \x01(\t\x12\x1d\n\x15maximum_request_bytes\x18\x0e \x01(\x03\x12\x1a\n\x12maximum_fork_count\x18\x0f \x01(\x05\x12\x1e\n\x16maximum_response_bytes\x18\x10 \x01(\x03\"\xcc\x01\n\x0eIsolationLayer\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x34\n\x05state\x18\x02 \x01(\x0e\x32%.sandboxd_api.v1.IsolationLayer.State\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\x12\x0e\n\x06remedy\x18\x04 \x01(\t\"V\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x10\n\x0cSTATE_ACTIVE\x10\x01\x12\x11\n\rSTATE_PARTIAL\x10\x02\x12\x11\n\rSTATE_MISSING\x10\x03\"1\n\x10\x43omponentVersion\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,11 +33,11 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'sandboxd_api.v1.capabilitie
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_CAPABILITIES']._serialized_start=87
-  _globals['_CAPABILITIES']._serialized_end=742
-  _globals['_ISOLATIONLAYER']._serialized_start=745
-  _globals['_ISOLATIONLAYER']._serialized_end=949
-  _globals['_ISOLATIONLAYER_STATE']._serialized_start=863
-  _globals['_ISOLATIONLAYER_STATE']._serialized_end=949
-  _globals['_COMPONENTVERSION']._serialized_start=951
-  _globals['_COMPONENTVERSION']._serialized_end=1000
+  _globals['_CAPABILITIES']._serialized_end=774
+  _globals['_ISOLATIONLAYER']._serialized_start=777
+  _globals['_ISOLATIONLAYER']._serialized_end=981
+  _globals['_ISOLATIONLAYER_STATE']._serialized_start=895
+  _globals['_ISOLATIONLAYER_STATE']._serialized_end=981
+  _globals['_COMPONENTVERSION']._serialized_start=983
+  _globals['_COMPONENTVERSION']._serialized_end=1032
 # @@protoc_insertion_point(module_scope)

@@ -41,6 +41,7 @@ class Capabilities(_message.Message):
     TRACE_ENGINE_FIELD_NUMBER: _builtins.int
     MAXIMUM_REQUEST_BYTES_FIELD_NUMBER: _builtins.int
     MAXIMUM_FORK_COUNT_FIELD_NUMBER: _builtins.int
+    MAXIMUM_RESPONSE_BYTES_FIELD_NUMBER: _builtins.int
     isolation_grade: _sandbox_pb2.IsolationGrade.ValueType
     """How strongly guests are isolated, all layers taken together."""
     unrestricted_allowed: _builtins.bool
@@ -55,6 +56,10 @@ class Capabilities(_message.Message):
     """The largest request in bytes; larger ones are RESOURCE_EXHAUSTED."""
     maximum_fork_count: _builtins.int
     """How many branches one ForkSandbox may ask for."""
+    maximum_response_bytes: _builtins.int
+    """The largest response in bytes. Set the client's receive limit to it: 4 MiB, the usual default of
+    gRPC, is too small where the limits of output and result are raised.
+    """
     @_builtins.property
     def isolation_layers(self) -> _containers.RepeatedCompositeFieldContainer[Global___IsolationLayer]:
         """Each layer of the isolation."""
@@ -105,10 +110,11 @@ class Capabilities(_message.Message):
         trace_engine: _builtins.str = ...,
         maximum_request_bytes: _builtins.int = ...,
         maximum_fork_count: _builtins.int = ...,
+        maximum_response_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["default_language_policy", b"default_language_policy", "default_limits", b"default_limits", "default_query_limits", b"default_query_limits", "maximum_limits", b"maximum_limits", "maximum_query_limits", b"maximum_query_limits"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoints", b"checkpoints", "checkpoints_missing_reason", b"checkpoints_missing_reason", "databases", b"databases", "default_language_policy", b"default_language_policy", "default_limits", b"default_limits", "default_query_limits", b"default_query_limits", "isolation_grade", b"isolation_grade", "isolation_layers", b"isolation_layers", "maximum_fork_count", b"maximum_fork_count", "maximum_limits", b"maximum_limits", "maximum_query_limits", b"maximum_query_limits", "maximum_request_bytes", b"maximum_request_bytes", "trace_engine", b"trace_engine", "unrestricted_allowed", b"unrestricted_allowed", "versions", b"versions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoints", b"checkpoints", "checkpoints_missing_reason", b"checkpoints_missing_reason", "databases", b"databases", "default_language_policy", b"default_language_policy", "default_limits", b"default_limits", "default_query_limits", b"default_query_limits", "isolation_grade", b"isolation_grade", "isolation_layers", b"isolation_layers", "maximum_fork_count", b"maximum_fork_count", "maximum_limits", b"maximum_limits", "maximum_query_limits", b"maximum_query_limits", "maximum_request_bytes", b"maximum_request_bytes", "maximum_response_bytes", b"maximum_response_bytes", "trace_engine", b"trace_engine", "unrestricted_allowed", b"unrestricted_allowed", "versions", b"versions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

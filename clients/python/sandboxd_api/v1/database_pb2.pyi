@@ -206,7 +206,7 @@ Global___QueryHeader: _TypeAlias = QueryHeader  # noqa: Y015
 
 @_typing.final
 class QueryRows(_message.Message):
-    """Rows of a query's result, by column; less than 1 MiB."""
+    """Rows of a query's result, by column; less than 1 MiB unless a single row is larger."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -26,49 +26,50 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from sandboxd_api.v1 import debug_pb2 as sandboxd__api_dot_v1_dot_debug__pb2
 from sandboxd_api.v1 import execution_pb2 as sandboxd__api_dot_v1_dot_execution__pb2
 from sandboxd_api.v1 import sandbox_pb2 as sandboxd__api_dot_v1_dot_sandbox__pb2
+from sandboxd_api.v1 import step_pb2 as sandboxd__api_dot_v1_dot_step__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#sandboxd_api/v1/debug_session.proto\x12\x0fsandboxd_api.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1bsandboxd_api/v1/debug.proto\x1a\x1fsandboxd_api/v1/execution.proto\x1a\x1dsandboxd_api/v1/sandbox.proto\"\xb1\x03\n\x0eStartDebugging\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\nsandbox_id\x18\x02 \x01(\t\x12\x0c\n\x04\x63ode\x18\x03 \x01(\t\x12\x32\n\x07options\x18\x04 \x01(\x0b\x32!.sandboxd_api.v1.ExecutionOptions\x12\x34\n\rdebug_options\x18\x05 \x01(\x0b\x32\x1d.sandboxd_api.v1.DebugOptions\x12\x30\n\x0b\x62reakpoints\x18\x06 \x03(\x0b\x32\x1b.sandboxd_api.v1.Breakpoint\x12\x42\n\x14\x65xception_breakpoint\x18\x07 \x01(\x0e\x32$.sandboxd_api.v1.ExceptionBreakpoint\x12\x15\n\rstop_at_entry\x18\x08 \x01(\x08\x12\x30\n\rpause_timeout\x18\t \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x14\n\x0cstream_steps\x18\n \x01(\x08\x12\x19\n\x0crecord_trace\x18\x0b \x01(\x08H\x00\x88\x01\x01\x42\x0f\n\r_record_trace\"h\n\nBreakpoint\x12\x0c\n\x04line\x18\x01 \x01(\x05\x12\x11\n\tcondition\x18\x02 \x01(\t\x12\x16\n\thit_count\x18\x03 \x01(\x05H\x00\x88\x01\x01\x12\x13\n\x0blog_message\x18\x04 \x01(\tB\x0c\n\n_hit_count\"\x86\x01\n\x0eSetBreakpoints\x12\x30\n\x0b\x62reakpoints\x18\x01 \x03(\x0b\x32\x1b.sandboxd_api.v1.Breakpoint\x12\x42\n\x14\x65xception_breakpoint\x18\x02 \x01(\x0e\x32$.sandboxd_api.v1.ExceptionBreakpoint\"\xf4\x01\n\x06Resume\x12*\n\x04mode\x18\x01 \x01(\x0e\x32\x1c.sandboxd_api.v1.Resume.Mode\x12\x0c\n\x04line\x18\x02 \x01(\x05\"\xaf\x01\n\x04Mode\x12\x14\n\x10MODE_UNSPECIFIED\x10\x00\x12\x11\n\rMODE_CONTINUE\x10\x01\x12\x12\n\x0eMODE_STEP_OVER\x10\x02\x12\x12\n\x0eMODE_STEP_INTO\x10\x03\x12\x11\n\rMODE_STEP_OUT\x10\x04\x12\x14\n\x10MODE_RUN_TO_LINE\x10\x05\x12\x12\n\x0eMODE_STEP_BACK\x10\x06\x12\x19\n\x15MODE_REVERSE_CONTINUE\x10\x07\"\x07\n\x05Pause\"u\n\x08\x45valuate\x12\x12\n\nexpression\x18\x01 \x01(\t\x12\r\n\x05\x66rame\x18\x02 \x01(\x05\x12\x1a\n\x12\x61llow_side_effects\x18\x03 \x01(\x08\x12*\n\x07timeout\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\">\n\x0bSetVariable\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nexpression\x18\x02 \x01(\t\x12\r\n\x05\x66rame\x18\x03 \x01(\x05\"\x1c\n\nEndSession\x12\x0e\n\x06\x64\x65tach\x18\x01 \x01(\x08\"1\n\x0e\x43ommandRefused\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\"\xa0\x01\n\x0e\x42reakpointsSet\x12G\n\x0b\x62reakpoints\x18\x01 \x03(\x0b\x32\x32.sandboxd_api.v1.BreakpointsSet.VerifiedBreakpoint\x1a\x45\n\x12VerifiedBreakpoint\x12\x10\n\x08verified\x18\x01 \x01(\x08\x12\x0c\n\x04line\x18\x02 \x01(\x05\x12\x0f\n\x07message\x18\x03 \x01(\t\"p\n\tEvaluated\x12(\n\x05value\x18\x01 \x01(\x0b\x32\x19.sandboxd_api.v1.Variable\x12)\n\x07\x66\x61ilure\x18\x02 \x01(\x0b\x32\x18.sandboxd_api.v1.Failure\x12\x0e\n\x06stdout\x18\x03 \x01(\x0c\"e\n\x0bVariableSet\x12+\n\x08variable\x18\x01 \x01(\x0b\x32\x19.sandboxd_api.v1.Variable\x12)\n\x07\x66\x61ilure\x18\x02 \x01(\x0b\x32\x18.sandboxd_api.v1.Failure\"\x9a\x06\n\x07Stopped\x12/\n\x06reason\x18\x01 \x01(\x0e\x32\x1f.sandboxd_api.v1.Stopped.Reason\x12\x0c\n\x04step\x18\x02 \x01(\x03\x12\x0c\n\x04line\x18\x03 \x01(\x05\x12\x33\n\x06source\x18\x04 \x03(\x0b\x32#.sandboxd_api.v1.Stopped.SourceLine\x12*\n\x05stack\x18\x05 \x03(\x0b\x32\x1b.sandboxd_api.v1.StackFrame\x12\x38\n\x11\x63hanged_variables\x18\x06 \x03(\x0b\x32\x1d.sandboxd_api.v1.StepVariable\x12\'\n\x06stdout\x18\x07 \x01(\x0b\x32\x17.sandboxd_api.v1.Output\x12\'\n\x06stderr\x18\x08 \x01(\x0b\x32\x17.sandboxd_api.v1.Output\x12.\n\x0blog_entries\x18\t \x03(\x0b\x32\x19.sandboxd_api.v1.LogEntry\x12+\n\texception\x18\n \x01(\x0b\x32\x18.sandboxd_api.v1.Failure\x12+\n\x06result\x18\x0b \x01(\x0b\x32\x1b.sandboxd_api.v1.DebugValue\x12\x13\n\x0bin_the_past\x18\x0c \x01(\x08\x12\x0e\n\x06thread\x18\r \x01(\x05\x12\x31\n\x0eremaining_time\x18\x0e \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x10\n\x08left_out\x18\x0f \x03(\t\x1a(\n\nSourceLine\x12\x0c\n\x04line\x18\x01 \x01(\x05\x12\x0c\n\x04text\x18\x02 \x01(\t\"\xb6\x01\n\x06Reason\x12\x16\n\x12REASON_UNSPECIFIED\x10\x00\x12\x10\n\x0cREASON_ENTRY\x10\x01\x12\x0f\n\x0bREASON_STEP\x10\x02\x12\x15\n\x11REASON_BREAKPOINT\x10\x03\x12\x14\n\x10REASON_EXCEPTION\x10\x04\x12\x10\n\x0cREASON_PAUSE\x10\x05\x12\x17\n\x13REASON_LINE_REACHED\x10\x06\x12\x19\n\x15REASON_START_OF_TRACE\x10\x07*\x9f\x01\n\x13\x45xceptionBreakpoint\x12$\n EXCEPTION_BREAKPOINT_UNSPECIFIED\x10\x00\x12\x1e\n\x1a\x45XCEPTION_BREAKPOINT_NEVER\x10\x01\x12!\n\x1d\x45XCEPTION_BREAKPOINT_UNCAUGHT\x10\x02\x12\x1f\n\x1b\x45XCEPTION_BREAKPOINT_RAISED\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#sandboxd_api/v1/debug_session.proto\x12\x0fsandboxd_api.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1bsandboxd_api/v1/debug.proto\x1a\x1fsandboxd_api/v1/execution.proto\x1a\x1dsandboxd_api/v1/sandbox.proto\x1a\x1asandboxd_api/v1/step.proto\"\xb1\x03\n\x0eStartDebugging\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\nsandbox_id\x18\x02 \x01(\t\x12\x0c\n\x04\x63ode\x18\x03 \x01(\t\x12\x32\n\x07options\x18\x04 \x01(\x0b\x32!.sandboxd_api.v1.ExecutionOptions\x12\x34\n\rdebug_options\x18\x05 \x01(\x0b\x32\x1d.sandboxd_api.v1.DebugOptions\x12\x30\n\x0b\x62reakpoints\x18\x06 \x03(\x0b\x32\x1b.sandboxd_api.v1.Breakpoint\x12\x42\n\x14\x65xception_breakpoint\x18\x07 \x01(\x0e\x32$.sandboxd_api.v1.ExceptionBreakpoint\x12\x15\n\rstop_at_entry\x18\x08 \x01(\x08\x12\x30\n\rpause_timeout\x18\t \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x14\n\x0cstream_steps\x18\n \x01(\x08\x12\x19\n\x0crecord_trace\x18\x0b \x01(\x08H\x00\x88\x01\x01\x42\x0f\n\r_record_trace\"h\n\nBreakpoint\x12\x0c\n\x04line\x18\x01 \x01(\x05\x12\x11\n\tcondition\x18\x02 \x01(\t\x12\x16\n\thit_count\x18\x03 \x01(\x05H\x00\x88\x01\x01\x12\x13\n\x0blog_message\x18\x04 \x01(\tB\x0c\n\n_hit_count\"\x86\x01\n\x0eSetBreakpoints\x12\x30\n\x0b\x62reakpoints\x18\x01 \x03(\x0b\x32\x1b.sandboxd_api.v1.Breakpoint\x12\x42\n\x14\x65xception_breakpoint\x18\x02 \x01(\x0e\x32$.sandboxd_api.v1.ExceptionBreakpoint\"\xf4\x01\n\x06Resume\x12*\n\x04mode\x18\x01 \x01(\x0e\x32\x1c.sandboxd_api.v1.Resume.Mode\x12\x0c\n\x04line\x18\x02 \x01(\x05\"\xaf\x01\n\x04Mode\x12\x14\n\x10MODE_UNSPECIFIED\x10\x00\x12\x11\n\rMODE_CONTINUE\x10\x01\x12\x12\n\x0eMODE_STEP_OVER\x10\x02\x12\x12\n\x0eMODE_STEP_INTO\x10\x03\x12\x11\n\rMODE_STEP_OUT\x10\x04\x12\x14\n\x10MODE_RUN_TO_LINE\x10\x05\x12\x12\n\x0eMODE_STEP_BACK\x10\x06\x12\x19\n\x15MODE_REVERSE_CONTINUE\x10\x07\"\x07\n\x05Pause\"u\n\x08\x45valuate\x12\x12\n\nexpression\x18\x01 \x01(\t\x12\r\n\x05\x66rame\x18\x02 \x01(\x05\x12\x1a\n\x12\x61llow_side_effects\x18\x03 \x01(\x08\x12*\n\x07timeout\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\">\n\x0bSetVariable\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nexpression\x18\x02 \x01(\t\x12\r\n\x05\x66rame\x18\x03 \x01(\x05\"\x1c\n\nEndSession\x12\x0e\n\x06\x64\x65tach\x18\x01 \x01(\x08\"1\n\x0e\x43ommandRefused\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\"\xa0\x01\n\x0e\x42reakpointsSet\x12G\n\x0b\x62reakpoints\x18\x01 \x03(\x0b\x32\x32.sandboxd_api.v1.BreakpointsSet.VerifiedBreakpoint\x1a\x45\n\x12VerifiedBreakpoint\x12\x10\n\x08verified\x18\x01 \x01(\x08\x12\x0c\n\x04line\x18\x02 \x01(\x05\x12\x0f\n\x07message\x18\x03 \x01(\t\"p\n\tEvaluated\x12(\n\x05value\x18\x01 \x01(\x0b\x32\x19.sandboxd_api.v1.Variable\x12)\n\x07\x66\x61ilure\x18\x02 \x01(\x0b\x32\x18.sandboxd_api.v1.Failure\x12\x0e\n\x06stdout\x18\x03 \x01(\x0c\"e\n\x0bVariableSet\x12+\n\x08variable\x18\x01 \x01(\x0b\x32\x19.sandboxd_api.v1.Variable\x12)\n\x07\x66\x61ilure\x18\x02 \x01(\x0b\x32\x18.sandboxd_api.v1.Failure\"\x9a\x06\n\x07Stopped\x12/\n\x06reason\x18\x01 \x01(\x0e\x32\x1f.sandboxd_api.v1.Stopped.Reason\x12\x0c\n\x04step\x18\x02 \x01(\x03\x12\x0c\n\x04line\x18\x03 \x01(\x05\x12\x33\n\x06source\x18\x04 \x03(\x0b\x32#.sandboxd_api.v1.Stopped.SourceLine\x12*\n\x05stack\x18\x05 \x03(\x0b\x32\x1b.sandboxd_api.v1.StackFrame\x12\x38\n\x11\x63hanged_variables\x18\x06 \x03(\x0b\x32\x1d.sandboxd_api.v1.StepVariable\x12\'\n\x06stdout\x18\x07 \x01(\x0b\x32\x17.sandboxd_api.v1.Output\x12\'\n\x06stderr\x18\x08 \x01(\x0b\x32\x17.sandboxd_api.v1.Output\x12.\n\x0blog_entries\x18\t \x03(\x0b\x32\x19.sandboxd_api.v1.LogEntry\x12+\n\texception\x18\n \x01(\x0b\x32\x18.sandboxd_api.v1.Failure\x12+\n\x06result\x18\x0b \x01(\x0b\x32\x1b.sandboxd_api.v1.DebugValue\x12\x13\n\x0bin_the_past\x18\x0c \x01(\x08\x12\x0e\n\x06thread\x18\r \x01(\x05\x12\x31\n\x0eremaining_time\x18\x0e \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x10\n\x08left_out\x18\x0f \x03(\t\x1a(\n\nSourceLine\x12\x0c\n\x04line\x18\x01 \x01(\x05\x12\x0c\n\x04text\x18\x02 \x01(\t\"\xb6\x01\n\x06Reason\x12\x16\n\x12REASON_UNSPECIFIED\x10\x00\x12\x10\n\x0cREASON_ENTRY\x10\x01\x12\x0f\n\x0bREASON_STEP\x10\x02\x12\x15\n\x11REASON_BREAKPOINT\x10\x03\x12\x14\n\x10REASON_EXCEPTION\x10\x04\x12\x10\n\x0cREASON_PAUSE\x10\x05\x12\x17\n\x13REASON_LINE_REACHED\x10\x06\x12\x19\n\x15REASON_START_OF_TRACE\x10\x07*\x9f\x01\n\x13\x45xceptionBreakpoint\x12$\n EXCEPTION_BREAKPOINT_UNSPECIFIED\x10\x00\x12\x1e\n\x1a\x45XCEPTION_BREAKPOINT_NEVER\x10\x01\x12!\n\x1d\x45XCEPTION_BREAKPOINT_UNCAUGHT\x10\x02\x12\x1f\n\x1b\x45XCEPTION_BREAKPOINT_RAISED\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'sandboxd_api.v1.debug_session_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_EXCEPTIONBREAKPOINT']._serialized_start=2558
-  _globals['_EXCEPTIONBREAKPOINT']._serialized_end=2717
-  _globals['_STARTDEBUGGING']._serialized_start=182
-  _globals['_STARTDEBUGGING']._serialized_end=615
-  _globals['_BREAKPOINT']._serialized_start=617
-  _globals['_BREAKPOINT']._serialized_end=721
-  _globals['_SETBREAKPOINTS']._serialized_start=724
-  _globals['_SETBREAKPOINTS']._serialized_end=858
-  _globals['_RESUME']._serialized_start=861
-  _globals['_RESUME']._serialized_end=1105
-  _globals['_RESUME_MODE']._serialized_start=930
-  _globals['_RESUME_MODE']._serialized_end=1105
-  _globals['_PAUSE']._serialized_start=1107
-  _globals['_PAUSE']._serialized_end=1114
-  _globals['_EVALUATE']._serialized_start=1116
-  _globals['_EVALUATE']._serialized_end=1233
-  _globals['_SETVARIABLE']._serialized_start=1235
-  _globals['_SETVARIABLE']._serialized_end=1297
-  _globals['_ENDSESSION']._serialized_start=1299
-  _globals['_ENDSESSION']._serialized_end=1327
-  _globals['_COMMANDREFUSED']._serialized_start=1329
-  _globals['_COMMANDREFUSED']._serialized_end=1378
-  _globals['_BREAKPOINTSSET']._serialized_start=1381
-  _globals['_BREAKPOINTSSET']._serialized_end=1541
-  _globals['_BREAKPOINTSSET_VERIFIEDBREAKPOINT']._serialized_start=1472
-  _globals['_BREAKPOINTSSET_VERIFIEDBREAKPOINT']._serialized_end=1541
-  _globals['_EVALUATED']._serialized_start=1543
-  _globals['_EVALUATED']._serialized_end=1655
-  _globals['_VARIABLESET']._serialized_start=1657
-  _globals['_VARIABLESET']._serialized_end=1758
-  _globals['_STOPPED']._serialized_start=1761
-  _globals['_STOPPED']._serialized_end=2555
-  _globals['_STOPPED_SOURCELINE']._serialized_start=2330
-  _globals['_STOPPED_SOURCELINE']._serialized_end=2370
-  _globals['_STOPPED_REASON']._serialized_start=2373
-  _globals['_STOPPED_REASON']._serialized_end=2555
+  _globals['_EXCEPTIONBREAKPOINT']._serialized_start=2586
+  _globals['_EXCEPTIONBREAKPOINT']._serialized_end=2745
+  _globals['_STARTDEBUGGING']._serialized_start=210
+  _globals['_STARTDEBUGGING']._serialized_end=643
+  _globals['_BREAKPOINT']._serialized_start=645
+  _globals['_BREAKPOINT']._serialized_end=749
+  _globals['_SETBREAKPOINTS']._serialized_start=752
+  _globals['_SETBREAKPOINTS']._serialized_end=886
+  _globals['_RESUME']._serialized_start=889
+  _globals['_RESUME']._serialized_end=1133
+  _globals['_RESUME_MODE']._serialized_start=958
+  _globals['_RESUME_MODE']._serialized_end=1133
+  _globals['_PAUSE']._serialized_start=1135
+  _globals['_PAUSE']._serialized_end=1142
+  _globals['_EVALUATE']._serialized_start=1144
+  _globals['_EVALUATE']._serialized_end=1261
+  _globals['_SETVARIABLE']._serialized_start=1263
+  _globals['_SETVARIABLE']._serialized_end=1325
+  _globals['_ENDSESSION']._serialized_start=1327
+  _globals['_ENDSESSION']._serialized_end=1355
+  _globals['_COMMANDREFUSED']._serialized_start=1357
+  _globals['_COMMANDREFUSED']._serialized_end=1406
+  _globals['_BREAKPOINTSSET']._serialized_start=1409
+  _globals['_BREAKPOINTSSET']._serialized_end=1569
+  _globals['_BREAKPOINTSSET_VERIFIEDBREAKPOINT']._serialized_start=1500
+  _globals['_BREAKPOINTSSET_VERIFIEDBREAKPOINT']._serialized_end=1569
+  _globals['_EVALUATED']._serialized_start=1571
+  _globals['_EVALUATED']._serialized_end=1683
+  _globals['_VARIABLESET']._serialized_start=1685
+  _globals['_VARIABLESET']._serialized_end=1786
+  _globals['_STOPPED']._serialized_start=1789
+  _globals['_STOPPED']._serialized_end=2583
+  _globals['_STOPPED_SOURCELINE']._serialized_start=2358
+  _globals['_STOPPED_SOURCELINE']._serialized_end=2398
+  _globals['_STOPPED_REASON']._serialized_start=2401
+  _globals['_STOPPED_REASON']._serialized_end=2583
 # @@protoc_insertion_point(module_scope)

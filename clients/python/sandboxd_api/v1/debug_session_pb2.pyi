@@ -12,6 +12,7 @@ from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from sandboxd_api.v1 import debug_pb2 as _debug_pb2
 from sandboxd_api.v1 import execution_pb2 as _execution_pb2
 from sandboxd_api.v1 import sandbox_pb2 as _sandbox_pb2
+from sandboxd_api.v1 import step_pb2 as _step_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -69,7 +70,9 @@ class StartDebugging(_message.Message):
     STREAM_STEPS_FIELD_NUMBER: _builtins.int
     RECORD_TRACE_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
-    """Names the request so that a retry finds the first run. Optional; a UUID."""
+    """Names the request so that the code does not run twice. Optional; a UUID in its canonical form. A
+    second session with it is ALREADY_EXISTS; WatchExecution finds the first one's execution.
+    """
     sandbox_id: _builtins.str
     """The sandbox. Required."""
     code: _builtins.str
@@ -600,7 +603,9 @@ class Stopped(_message.Message):
     line: _builtins.int
     """The line about to run, from 1."""
     in_the_past: _builtins.bool
-    """Whether this is a view of the past: only evaluating over recorded values is possible there."""
+    """Whether this is a view of the past. Evaluating there needs a parked copy of the program from then
+    and is refused with the reason where there is none; setting a variable is refused.
+    """
     thread: _builtins.int
     """Number of the thread, 1 is the main thread."""
     @_builtins.property
@@ -634,7 +639,7 @@ class Stopped(_message.Message):
         """The exception; set when the reason is EXCEPTION."""
 
     @_builtins.property
-    def result(self) -> _debug_pb2.DebugValue:
+    def result(self) -> _step_pb2.DebugValue:
         """The value of the statement, function or yield just left; unset when there is none."""
 
     @_builtins.property
@@ -658,7 +663,7 @@ class Stopped(_message.Message):
         stderr: _execution_pb2.Output | None = ...,
         log_entries: _abc.Iterable[_execution_pb2.LogEntry] | None = ...,
         exception: _execution_pb2.Failure | None = ...,
-        result: _debug_pb2.DebugValue | None = ...,
+        result: _step_pb2.DebugValue | None = ...,
         in_the_past: _builtins.bool = ...,
         thread: _builtins.int = ...,
         remaining_time: _duration_pb2.Duration | None = ...,

@@ -29,10 +29,11 @@ from sandboxd_api.v1 import debug_session_pb2 as sandboxd__api_dot_v1_dot_debug_
 from sandboxd_api.v1 import execution_pb2 as sandboxd__api_dot_v1_dot_execution__pb2
 from sandboxd_api.v1 import execution_event_pb2 as sandboxd__api_dot_v1_dot_execution__event__pb2
 from sandboxd_api.v1 import sandbox_pb2 as sandboxd__api_dot_v1_dot_sandbox__pb2
+from sandboxd_api.v1 import step_pb2 as sandboxd__api_dot_v1_dot_step__pb2
 from sandboxd_api.v1 import trace_pb2 as sandboxd__api_dot_v1_dot_trace__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'sandboxd_api/v1/execution_service.proto\x12\x0fsandboxd_api.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1bsandboxd_api/v1/debug.proto\x1a#sandboxd_api/v1/debug_session.proto\x1a\x1fsandboxd_api/v1/execution.proto\x1a%sandboxd_api/v1/execution_event.proto\x1a\x1dsandboxd_api/v1/sandbox.proto\x1a\x1bsandboxd_api/v1/trace.proto\"z\n\x0e\x45xecuteRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\nsandbox_id\x18\x02 \x01(\t\x12\x0c\n\x04\x63ode\x18\x03 \x01(\t\x12\x32\n\x07options\x18\x04 \x01(\x0b\x32!.sandboxd_api.v1.ExecutionOptions\"@\n\x0f\x45xecuteResponse\x12-\n\texecution\x18\x01 \x01(\x0b\x32\x1a.sandboxd_api.v1.Execution\"\x80\x01\n\x14StreamExecuteRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\nsandbox_id\x18\x02 \x01(\t\x12\x0c\n\x04\x63ode\x18\x03 \x01(\t\x12\x32\n\x07options\x18\x04 \x01(\x0b\x32!.sandboxd_api.v1.ExecutionOptions\"G\n\x15StreamExecuteResponse\x12.\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x1f.sandboxd_api.v1.ExecutionEvent\"\xa8\x01\n\x13QuickExecuteRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07user_id\x18\x02 \x01(\t\x12\x0c\n\x04\x63ode\x18\x03 \x01(\t\x12*\n\x04spec\x18\x04 \x01(\x0b\x32\x1c.sandboxd_api.v1.SandboxSpec\x12\x32\n\x07options\x18\x05 \x01(\x0b\x32!.sandboxd_api.v1.ExecutionOptions\"E\n\x14QuickExecuteResponse\x12-\n\texecution\x18\x01 \x01(\x0b\x32\x1a.sandboxd_api.v1.Execution\"\xcf\x03\n\x12\x41nalyzeDataRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07user_id\x18\x02 \x01(\t\x12\x12\n\nsandbox_id\x18\x03 \x01(\t\x12\x0e\n\x04json\x18\x04 \x01(\tH\x00\x12\r\n\x03\x63sv\x18\x05 \x01(\tH\x00\x12@\n\x08\x61nalysis\x18\x06 \x01(\x0e\x32,.sandboxd_api.v1.AnalyzeDataRequest.AnalysisH\x01\x12\x0e\n\x04\x63ode\x18\x07 \x01(\tH\x01\x12*\n\x04spec\x18\x08 \x01(\x0b\x32\x1c.sandboxd_api.v1.SandboxSpec\x12\x32\n\x07options\x18\t \x01(\x0b\x32!.sandboxd_api.v1.ExecutionOptions\"\x9c\x01\n\x08\x41nalysis\x12\x18\n\x14\x41NALYSIS_UNSPECIFIED\x10\x00\x12\x14\n\x10\x41NALYSIS_SUMMARY\x10\x01\x12\x18\n\x14\x41NALYSIS_CORRELATION\x10\x02\x12\x14\n\x10\x41NALYSIS_QUALITY\x10\x03\x12\x19\n\x15\x41NALYSIS_VALUE_COUNTS\x10\x04\x12\x15\n\x11\x41NALYSIS_OUTLIERS\x10\x05\x42\x06\n\x04\x64\x61taB\x08\n\x06method\"D\n\x13\x41nalyzeDataResponse\x12-\n\texecution\x18\x01 \x01(\x0b\x32\x1a.sandboxd_api.v1.Execution\"\xae\x01\n\x0c\x44\x65\x62ugRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\nsandbox_id\x18\x02 \x01(\t\x12\x0c\n\x04\x63ode\x18\x03 \x01(\t\x12\x32\n\x07options\x18\x04 \x01(\x0b\x32!.sandboxd_api.v1.ExecutionOptions\x12\x34\n\rdebug_options\x18\x05 \x01(\x0b\x32\x1d.sandboxd_api.v1.DebugOptions\";\n\rDebugResponse\x12*\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x1b.sandboxd_api.v1.DebugEvent\"\xbb\x03\n\x13\x44\x65\x62ugSessionRequest\x12\x12\n\ncommand_id\x18\x01 \x01(\x03\x12\x30\n\x05start\x18\x02 \x01(\x0b\x32\x1f.sandboxd_api.v1.StartDebuggingH\x00\x12:\n\x0fset_breakpoints\x18\x03 \x01(\x0b\x32\x1f.sandboxd_api.v1.SetBreakpointsH\x00\x12)\n\x06resume\x18\x04 \x01(\x0b\x32\x17.sandboxd_api.v1.ResumeH\x00\x12\'\n\x05pause\x18\x05 \x01(\x0b\x32\x16.sandboxd_api.v1.PauseH\x00\x12-\n\x08\x65valuate\x18\x06 \x01(\x0b\x32\x19.sandboxd_api.v1.EvaluateH\x00\x12\x34\n\x0cset_variable\x18\x07 \x01(\x0b\x32\x1c.sandboxd_api.v1.SetVariableH\x00\x12\x32\n\x0bquery_trace\x18\x08 \x01(\x0b\x32\x1b.sandboxd_api.v1.TraceQueryH\x00\x12*\n\x03\x65nd\x18\t \x01(\x0b\x32\x1b.sandboxd_api.v1.EndSessionH\x00\x42\t\n\x07\x63ommand\"\x90\x06\n\x14\x44\x65\x62ugSessionResponse\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12\x12\n\ncommand_id\x18\x02 \x01(\x03\x12\x30\n\x07started\x18\x03 \x01(\x0b\x32\x1d.sandboxd_api.v1.DebugStartedH\x00\x12,\n\x05\x62\x61tch\x18\x04 \x01(\x0b\x32\x1b.sandboxd_api.v1.DebugBatchH\x00\x12)\n\x04step\x18\x05 \x01(\x0b\x32\x19.sandboxd_api.v1.FullStepH\x00\x12+\n\x07stopped\x18\x06 \x01(\x0b\x32\x18.sandboxd_api.v1.StoppedH\x00\x12.\n\x06stdout\x18\x07 \x01(\x0b\x32\x1c.sandboxd_api.v1.DebugOutputH\x00\x12.\n\x06stderr\x18\x08 \x01(\x0b\x32\x1c.sandboxd_api.v1.DebugOutputH\x00\x12.\n\tlog_entry\x18\t \x01(\x0b\x32\x19.sandboxd_api.v1.LogEntryH\x00\x12@\n\x12inspected_variable\x18\n \x01(\x0b\x32\".sandboxd_api.v1.InspectedVariableH\x00\x12:\n\x0f\x62reakpoints_set\x18\x0b \x01(\x0b\x32\x1f.sandboxd_api.v1.BreakpointsSetH\x00\x12/\n\tevaluated\x18\x0c \x01(\x0b\x32\x1a.sandboxd_api.v1.EvaluatedH\x00\x12\x34\n\x0cvariable_set\x18\r \x01(\x0b\x32\x1c.sandboxd_api.v1.VariableSetH\x00\x12\x34\n\x0ctrace_answer\x18\x0e \x01(\x0b\x32\x1c.sandboxd_api.v1.TraceAnswerH\x00\x12\x32\n\x07refused\x18\x0f \x01(\x0b\x32\x1f.sandboxd_api.v1.CommandRefusedH\x00\x12\x32\n\x08\x66inished\x18\x10 \x01(\x0b\x32\x1e.sandboxd_api.v1.DebugFinishedH\x00\x42\x07\n\x05\x65vent\"U\n\x11QueryTraceRequest\x12\x14\n\x0c\x65xecution_id\x18\x01 \x01(\t\x12*\n\x05query\x18\x02 \x01(\x0b\x32\x1b.sandboxd_api.v1.TraceQuery\"B\n\x12QueryTraceResponse\x12,\n\x06\x61nswer\x18\x01 \x01(\x0b\x32\x1c.sandboxd_api.v1.TraceAnswer\".\n\x16\x43\x61ncelExecutionRequest\x12\x14\n\x0c\x65xecution_id\x18\x01 \x01(\t\"H\n\x17\x43\x61ncelExecutionResponse\x12-\n\texecution\x18\x01 \x01(\x0b\x32\x1a.sandboxd_api.v1.Execution\"\x82\x01\n\x13GetExecutionRequest\x12\x14\n\x0c\x65xecution_id\x18\x01 \x01(\t\x12,\n\x04view\x18\x02 \x01(\x0e\x32\x1e.sandboxd_api.v1.ExecutionView\x12\'\n\x04wait\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"E\n\x14GetExecutionResponse\x12-\n\texecution\x18\x01 \x01(\x0b\x32\x1a.sandboxd_api.v1.Execution\"\xd1\x02\n\x15ListExecutionsRequest\x12\x12\n\nsandbox_id\x18\x01 \x01(\t\x12\x0f\n\x07user_id\x18\x02 \x01(\t\x12\x30\n\x06states\x18\x03 \x03(\x0e\x32 .sandboxd_api.v1.Execution.State\x12.\n\x05kinds\x18\x04 \x03(\x0e\x32\x1f.sandboxd_api.v1.Execution.Kind\x12.\n\nstart_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x04view\x18\x07 \x01(\x0e\x32\x1e.sandboxd_api.v1.ExecutionView\x12\x11\n\tpage_size\x18\x08 \x01(\x05\x12\x12\n\npage_token\x18\t \x01(\t\"a\n\x16ListExecutionsResponse\x12.\n\nexecutions\x18\x01 \x03(\x0b\x32\x1a.sandboxd_api.v1.Execution\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"E\n\x15WatchExecutionRequest\x12\x14\n\x0c\x65xecution_id\x18\x01 \x01(\t\x12\x16\n\x0e\x61\x66ter_sequence\x18\x02 \x01(\x03\"H\n\x16WatchExecutionResponse\x12.\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x1f.sandboxd_api.v1.ExecutionEvent*b\n\rExecutionView\x12\x1e\n\x1a\x45XECUTION_VIEW_UNSPECIFIED\x10\x00\x12\x18\n\x14\x45XECUTION_VIEW_BASIC\x10\x01\x12\x17\n\x13\x45XECUTION_VIEW_FULL\x10\x02\x32\xbd\x08\n\x10\x45xecutionService\x12Q\n\x07\x45xecute\x12\x1f.sandboxd_api.v1.ExecuteRequest\x1a .sandboxd_api.v1.ExecuteResponse\"\x03\x90\x02\x00\x12\x65\n\rStreamExecute\x12%.sandboxd_api.v1.StreamExecuteRequest\x1a&.sandboxd_api.v1.StreamExecuteResponse\"\x03\x90\x02\x00\x30\x01\x12`\n\x0cQuickExecute\x12$.sandboxd_api.v1.QuickExecuteRequest\x1a%.sandboxd_api.v1.QuickExecuteResponse\"\x03\x90\x02\x00\x12]\n\x0b\x41nalyzeData\x12#.sandboxd_api.v1.AnalyzeDataRequest\x1a$.sandboxd_api.v1.AnalyzeDataResponse\"\x03\x90\x02\x00\x12M\n\x05\x44\x65\x62ug\x12\x1d.sandboxd_api.v1.DebugRequest\x1a\x1e.sandboxd_api.v1.DebugResponse\"\x03\x90\x02\x00\x30\x01\x12\x64\n\x0c\x44\x65\x62ugSession\x12$.sandboxd_api.v1.DebugSessionRequest\x1a%.sandboxd_api.v1.DebugSessionResponse\"\x03\x90\x02\x00(\x01\x30\x01\x12Z\n\nQueryTrace\x12\".sandboxd_api.v1.QueryTraceRequest\x1a#.sandboxd_api.v1.QueryTraceResponse\"\x03\x90\x02\x01\x12i\n\x0f\x43\x61ncelExecution\x12\'.sandboxd_api.v1.CancelExecutionRequest\x1a(.sandboxd_api.v1.CancelExecutionResponse\"\x03\x90\x02\x02\x12`\n\x0cGetExecution\x12$.sandboxd_api.v1.GetExecutionRequest\x1a%.sandboxd_api.v1.GetExecutionResponse\"\x03\x90\x02\x01\x12\x66\n\x0eListExecutions\x12&.sandboxd_api.v1.ListExecutionsRequest\x1a\'.sandboxd_api.v1.ListExecutionsResponse\"\x03\x90\x02\x01\x12h\n\x0eWatchExecution\x12&.sandboxd_api.v1.WatchExecutionRequest\x1a\'.sandboxd_api.v1.WatchExecutionResponse\"\x03\x90\x02\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'sandboxd_api/v1/execution_service.proto\x12\x0fsandboxd_api.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1bsandboxd_api/v1/debug.proto\x1a#sandboxd_api/v1/debug_session.proto\x1a\x1fsandboxd_api/v1/execution.proto\x1a%sandboxd_api/v1/execution_event.proto\x1a\x1dsandboxd_api/v1/sandbox.proto\x1a\x1asandboxd_api/v1/step.proto\x1a\x1bsandboxd_api/v1/trace.proto\"z\n\x0e\x45xecuteRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\nsandbox_id\x18\x02 \x01(\t\x12\x0c\n\x04\x63ode\x18\x03 \x01(\t\x12\x32\n\x07options\x18\x04 \x01(\x0b\x32!.sandboxd_api.v1.ExecutionOptions\"@\n\x0f\x45xecuteResponse\x12-\n\texecution\x18\x01 \x01(\x0b\x32\x1a.sandboxd_api.v1.Execution\"\x80\x01\n\x14StreamExecuteRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\nsandbox_id\x18\x02 \x01(\t\x12\x0c\n\x04\x63ode\x18\x03 \x01(\t\x12\x32\n\x07options\x18\x04 \x01(\x0b\x32!.sandboxd_api.v1.ExecutionOptions\"G\n\x15StreamExecuteResponse\x12.\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x1f.sandboxd_api.v1.ExecutionEvent\"\xa8\x01\n\x13QuickExecuteRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07user_id\x18\x02 \x01(\t\x12\x0c\n\x04\x63ode\x18\x03 \x01(\t\x12*\n\x04spec\x18\x04 \x01(\x0b\x32\x1c.sandboxd_api.v1.SandboxSpec\x12\x32\n\x07options\x18\x05 \x01(\x0b\x32!.sandboxd_api.v1.ExecutionOptions\"E\n\x14QuickExecuteResponse\x12-\n\texecution\x18\x01 \x01(\x0b\x32\x1a.sandboxd_api.v1.Execution\"\xcf\x03\n\x12\x41nalyzeDataRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07user_id\x18\x02 \x01(\t\x12\x12\n\nsandbox_id\x18\x03 \x01(\t\x12\x0e\n\x04json\x18\x04 \x01(\tH\x00\x12\r\n\x03\x63sv\x18\x05 \x01(\tH\x00\x12@\n\x08\x61nalysis\x18\x06 \x01(\x0e\x32,.sandboxd_api.v1.AnalyzeDataRequest.AnalysisH\x01\x12\x0e\n\x04\x63ode\x18\x07 \x01(\tH\x01\x12*\n\x04spec\x18\x08 \x01(\x0b\x32\x1c.sandboxd_api.v1.SandboxSpec\x12\x32\n\x07options\x18\t \x01(\x0b\x32!.sandboxd_api.v1.ExecutionOptions\"\x9c\x01\n\x08\x41nalysis\x12\x18\n\x14\x41NALYSIS_UNSPECIFIED\x10\x00\x12\x14\n\x10\x41NALYSIS_SUMMARY\x10\x01\x12\x18\n\x14\x41NALYSIS_CORRELATION\x10\x02\x12\x14\n\x10\x41NALYSIS_QUALITY\x10\x03\x12\x19\n\x15\x41NALYSIS_VALUE_COUNTS\x10\x04\x12\x15\n\x11\x41NALYSIS_OUTLIERS\x10\x05\x42\x06\n\x04\x64\x61taB\x08\n\x06method\"D\n\x13\x41nalyzeDataResponse\x12-\n\texecution\x18\x01 \x01(\x0b\x32\x1a.sandboxd_api.v1.Execution\"\xae\x01\n\x0c\x44\x65\x62ugRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\nsandbox_id\x18\x02 \x01(\t\x12\x0c\n\x04\x63ode\x18\x03 \x01(\t\x12\x32\n\x07options\x18\x04 \x01(\x0b\x32!.sandboxd_api.v1.ExecutionOptions\x12\x34\n\rdebug_options\x18\x05 \x01(\x0b\x32\x1d.sandboxd_api.v1.DebugOptions\";\n\rDebugResponse\x12*\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x1b.sandboxd_api.v1.DebugEvent\"\xbb\x03\n\x13\x44\x65\x62ugSessionRequest\x12\x12\n\ncommand_id\x18\x01 \x01(\x03\x12\x30\n\x05start\x18\x02 \x01(\x0b\x32\x1f.sandboxd_api.v1.StartDebuggingH\x00\x12:\n\x0fset_breakpoints\x18\x03 \x01(\x0b\x32\x1f.sandboxd_api.v1.SetBreakpointsH\x00\x12)\n\x06resume\x18\x04 \x01(\x0b\x32\x17.sandboxd_api.v1.ResumeH\x00\x12\'\n\x05pause\x18\x05 \x01(\x0b\x32\x16.sandboxd_api.v1.PauseH\x00\x12-\n\x08\x65valuate\x18\x06 \x01(\x0b\x32\x19.sandboxd_api.v1.EvaluateH\x00\x12\x34\n\x0cset_variable\x18\x07 \x01(\x0b\x32\x1c.sandboxd_api.v1.SetVariableH\x00\x12\x32\n\x0bquery_trace\x18\x08 \x01(\x0b\x32\x1b.sandboxd_api.v1.TraceQueryH\x00\x12*\n\x03\x65nd\x18\t \x01(\x0b\x32\x1b.sandboxd_api.v1.EndSessionH\x00\x42\t\n\x07\x63ommand\"\x90\x06\n\x14\x44\x65\x62ugSessionResponse\x12\x10\n\x08sequence\x18\x01 \x01(\x03\x12\x12\n\ncommand_id\x18\x02 \x01(\x03\x12\x30\n\x07started\x18\x03 \x01(\x0b\x32\x1d.sandboxd_api.v1.DebugStartedH\x00\x12,\n\x05\x62\x61tch\x18\x04 \x01(\x0b\x32\x1b.sandboxd_api.v1.DebugBatchH\x00\x12)\n\x04step\x18\x05 \x01(\x0b\x32\x19.sandboxd_api.v1.FullStepH\x00\x12+\n\x07stopped\x18\x06 \x01(\x0b\x32\x18.sandboxd_api.v1.StoppedH\x00\x12.\n\x06stdout\x18\x07 \x01(\x0b\x32\x1c.sandboxd_api.v1.DebugOutputH\x00\x12.\n\x06stderr\x18\x08 \x01(\x0b\x32\x1c.sandboxd_api.v1.DebugOutputH\x00\x12.\n\tlog_entry\x18\t \x01(\x0b\x32\x19.sandboxd_api.v1.LogEntryH\x00\x12@\n\x12inspected_variable\x18\n \x01(\x0b\x32\".sandboxd_api.v1.InspectedVariableH\x00\x12:\n\x0f\x62reakpoints_set\x18\x0b \x01(\x0b\x32\x1f.sandboxd_api.v1.BreakpointsSetH\x00\x12/\n\tevaluated\x18\x0c \x01(\x0b\x32\x1a.sandboxd_api.v1.EvaluatedH\x00\x12\x34\n\x0cvariable_set\x18\r \x01(\x0b\x32\x1c.sandboxd_api.v1.VariableSetH\x00\x12\x34\n\x0ctrace_answer\x18\x0e \x01(\x0b\x32\x1c.sandboxd_api.v1.TraceAnswerH\x00\x12\x32\n\x07refused\x18\x0f \x01(\x0b\x32\x1f.sandboxd_api.v1.CommandRefusedH\x00\x12\x32\n\x08\x66inished\x18\x10 \x01(\x0b\x32\x1e.sandboxd_api.v1.DebugFinishedH\x00\x42\x07\n\x05\x65vent\"U\n\x11QueryTraceRequest\x12\x14\n\x0c\x65xecution_id\x18\x01 \x01(\t\x12*\n\x05query\x18\x02 \x01(\x0b\x32\x1b.sandboxd_api.v1.TraceQuery\"B\n\x12QueryTraceResponse\x12,\n\x06\x61nswer\x18\x01 \x01(\x0b\x32\x1c.sandboxd_api.v1.TraceAnswer\".\n\x16\x43\x61ncelExecutionRequest\x12\x14\n\x0c\x65xecution_id\x18\x01 \x01(\t\"H\n\x17\x43\x61ncelExecutionResponse\x12-\n\texecution\x18\x01 \x01(\x0b\x32\x1a.sandboxd_api.v1.Execution\"\x82\x01\n\x13GetExecutionRequest\x12\x14\n\x0c\x65xecution_id\x18\x01 \x01(\t\x12,\n\x04view\x18\x02 \x01(\x0e\x32\x1e.sandboxd_api.v1.ExecutionView\x12\'\n\x04wait\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"E\n\x14GetExecutionResponse\x12-\n\texecution\x18\x01 \x01(\x0b\x32\x1a.sandboxd_api.v1.Execution\"\xd1\x02\n\x15ListExecutionsRequest\x12\x12\n\nsandbox_id\x18\x01 \x01(\t\x12\x0f\n\x07user_id\x18\x02 \x01(\t\x12\x30\n\x06states\x18\x03 \x03(\x0e\x32 .sandboxd_api.v1.Execution.State\x12.\n\x05kinds\x18\x04 \x03(\x0e\x32\x1f.sandboxd_api.v1.Execution.Kind\x12.\n\nstart_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x04view\x18\x07 \x01(\x0e\x32\x1e.sandboxd_api.v1.ExecutionView\x12\x11\n\tpage_size\x18\x08 \x01(\x05\x12\x12\n\npage_token\x18\t \x01(\t\"a\n\x16ListExecutionsResponse\x12.\n\nexecutions\x18\x01 \x03(\x0b\x32\x1a.sandboxd_api.v1.Execution\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"E\n\x15WatchExecutionRequest\x12\x14\n\x0c\x65xecution_id\x18\x01 \x01(\t\x12\x16\n\x0e\x61\x66ter_sequence\x18\x02 \x01(\x03\"H\n\x16WatchExecutionResponse\x12.\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x1f.sandboxd_api.v1.ExecutionEvent*b\n\rExecutionView\x12\x1e\n\x1a\x45XECUTION_VIEW_UNSPECIFIED\x10\x00\x12\x18\n\x14\x45XECUTION_VIEW_BASIC\x10\x01\x12\x17\n\x13\x45XECUTION_VIEW_FULL\x10\x02\x32\xbd\x08\n\x10\x45xecutionService\x12Q\n\x07\x45xecute\x12\x1f.sandboxd_api.v1.ExecuteRequest\x1a .sandboxd_api.v1.ExecuteResponse\"\x03\x90\x02\x00\x12\x65\n\rStreamExecute\x12%.sandboxd_api.v1.StreamExecuteRequest\x1a&.sandboxd_api.v1.StreamExecuteResponse\"\x03\x90\x02\x00\x30\x01\x12`\n\x0cQuickExecute\x12$.sandboxd_api.v1.QuickExecuteRequest\x1a%.sandboxd_api.v1.QuickExecuteResponse\"\x03\x90\x02\x00\x12]\n\x0b\x41nalyzeData\x12#.sandboxd_api.v1.AnalyzeDataRequest\x1a$.sandboxd_api.v1.AnalyzeDataResponse\"\x03\x90\x02\x00\x12M\n\x05\x44\x65\x62ug\x12\x1d.sandboxd_api.v1.DebugRequest\x1a\x1e.sandboxd_api.v1.DebugResponse\"\x03\x90\x02\x00\x30\x01\x12\x64\n\x0c\x44\x65\x62ugSession\x12$.sandboxd_api.v1.DebugSessionRequest\x1a%.sandboxd_api.v1.DebugSessionResponse\"\x03\x90\x02\x00(\x01\x30\x01\x12Z\n\nQueryTrace\x12\".sandboxd_api.v1.QueryTraceRequest\x1a#.sandboxd_api.v1.QueryTraceResponse\"\x03\x90\x02\x01\x12i\n\x0f\x43\x61ncelExecution\x12\'.sandboxd_api.v1.CancelExecutionRequest\x1a(.sandboxd_api.v1.CancelExecutionResponse\"\x03\x90\x02\x02\x12`\n\x0cGetExecution\x12$.sandboxd_api.v1.GetExecutionRequest\x1a%.sandboxd_api.v1.GetExecutionResponse\"\x03\x90\x02\x01\x12\x66\n\x0eListExecutions\x12&.sandboxd_api.v1.ListExecutionsRequest\x1a\'.sandboxd_api.v1.ListExecutionsResponse\"\x03\x90\x02\x01\x12h\n\x0eWatchExecution\x12&.sandboxd_api.v1.WatchExecutionRequest\x1a\'.sandboxd_api.v1.WatchExecutionResponse\"\x03\x90\x02\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -61,54 +62,54 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EXECUTIONSERVICE'].methods_by_name['ListExecutions']._serialized_options = b'\220\002\001'
   _globals['_EXECUTIONSERVICE'].methods_by_name['WatchExecution']._loaded_options = None
   _globals['_EXECUTIONSERVICE'].methods_by_name['WatchExecution']._serialized_options = b'\220\002\001'
-  _globals['_EXECUTIONVIEW']._serialized_start=4031
-  _globals['_EXECUTIONVIEW']._serialized_end=4129
-  _globals['_EXECUTEREQUEST']._serialized_start=323
-  _globals['_EXECUTEREQUEST']._serialized_end=445
-  _globals['_EXECUTERESPONSE']._serialized_start=447
-  _globals['_EXECUTERESPONSE']._serialized_end=511
-  _globals['_STREAMEXECUTEREQUEST']._serialized_start=514
-  _globals['_STREAMEXECUTEREQUEST']._serialized_end=642
-  _globals['_STREAMEXECUTERESPONSE']._serialized_start=644
-  _globals['_STREAMEXECUTERESPONSE']._serialized_end=715
-  _globals['_QUICKEXECUTEREQUEST']._serialized_start=718
-  _globals['_QUICKEXECUTEREQUEST']._serialized_end=886
-  _globals['_QUICKEXECUTERESPONSE']._serialized_start=888
-  _globals['_QUICKEXECUTERESPONSE']._serialized_end=957
-  _globals['_ANALYZEDATAREQUEST']._serialized_start=960
-  _globals['_ANALYZEDATAREQUEST']._serialized_end=1423
-  _globals['_ANALYZEDATAREQUEST_ANALYSIS']._serialized_start=1249
-  _globals['_ANALYZEDATAREQUEST_ANALYSIS']._serialized_end=1405
-  _globals['_ANALYZEDATARESPONSE']._serialized_start=1425
-  _globals['_ANALYZEDATARESPONSE']._serialized_end=1493
-  _globals['_DEBUGREQUEST']._serialized_start=1496
-  _globals['_DEBUGREQUEST']._serialized_end=1670
-  _globals['_DEBUGRESPONSE']._serialized_start=1672
-  _globals['_DEBUGRESPONSE']._serialized_end=1731
-  _globals['_DEBUGSESSIONREQUEST']._serialized_start=1734
-  _globals['_DEBUGSESSIONREQUEST']._serialized_end=2177
-  _globals['_DEBUGSESSIONRESPONSE']._serialized_start=2180
-  _globals['_DEBUGSESSIONRESPONSE']._serialized_end=2964
-  _globals['_QUERYTRACEREQUEST']._serialized_start=2966
-  _globals['_QUERYTRACEREQUEST']._serialized_end=3051
-  _globals['_QUERYTRACERESPONSE']._serialized_start=3053
-  _globals['_QUERYTRACERESPONSE']._serialized_end=3119
-  _globals['_CANCELEXECUTIONREQUEST']._serialized_start=3121
-  _globals['_CANCELEXECUTIONREQUEST']._serialized_end=3167
-  _globals['_CANCELEXECUTIONRESPONSE']._serialized_start=3169
-  _globals['_CANCELEXECUTIONRESPONSE']._serialized_end=3241
-  _globals['_GETEXECUTIONREQUEST']._serialized_start=3244
-  _globals['_GETEXECUTIONREQUEST']._serialized_end=3374
-  _globals['_GETEXECUTIONRESPONSE']._serialized_start=3376
-  _globals['_GETEXECUTIONRESPONSE']._serialized_end=3445
-  _globals['_LISTEXECUTIONSREQUEST']._serialized_start=3448
-  _globals['_LISTEXECUTIONSREQUEST']._serialized_end=3785
-  _globals['_LISTEXECUTIONSRESPONSE']._serialized_start=3787
-  _globals['_LISTEXECUTIONSRESPONSE']._serialized_end=3884
-  _globals['_WATCHEXECUTIONREQUEST']._serialized_start=3886
-  _globals['_WATCHEXECUTIONREQUEST']._serialized_end=3955
-  _globals['_WATCHEXECUTIONRESPONSE']._serialized_start=3957
-  _globals['_WATCHEXECUTIONRESPONSE']._serialized_end=4029
-  _globals['_EXECUTIONSERVICE']._serialized_start=4132
-  _globals['_EXECUTIONSERVICE']._serialized_end=5217
+  _globals['_EXECUTIONVIEW']._serialized_start=4059
+  _globals['_EXECUTIONVIEW']._serialized_end=4157
+  _globals['_EXECUTEREQUEST']._serialized_start=351
+  _globals['_EXECUTEREQUEST']._serialized_end=473
+  _globals['_EXECUTERESPONSE']._serialized_start=475
+  _globals['_EXECUTERESPONSE']._serialized_end=539
+  _globals['_STREAMEXECUTEREQUEST']._serialized_start=542
+  _globals['_STREAMEXECUTEREQUEST']._serialized_end=670
+  _globals['_STREAMEXECUTERESPONSE']._serialized_start=672
+  _globals['_STREAMEXECUTERESPONSE']._serialized_end=743
+  _globals['_QUICKEXECUTEREQUEST']._serialized_start=746
+  _globals['_QUICKEXECUTEREQUEST']._serialized_end=914
+  _globals['_QUICKEXECUTERESPONSE']._serialized_start=916
+  _globals['_QUICKEXECUTERESPONSE']._serialized_end=985
+  _globals['_ANALYZEDATAREQUEST']._serialized_start=988
+  _globals['_ANALYZEDATAREQUEST']._serialized_end=1451
+  _globals['_ANALYZEDATAREQUEST_ANALYSIS']._serialized_start=1277
+  _globals['_ANALYZEDATAREQUEST_ANALYSIS']._serialized_end=1433
+  _globals['_ANALYZEDATARESPONSE']._serialized_start=1453
+  _globals['_ANALYZEDATARESPONSE']._serialized_end=1521
+  _globals['_DEBUGREQUEST']._serialized_start=1524
+  _globals['_DEBUGREQUEST']._serialized_end=1698
+  _globals['_DEBUGRESPONSE']._serialized_start=1700
+  _globals['_DEBUGRESPONSE']._serialized_end=1759
+  _globals['_DEBUGSESSIONREQUEST']._serialized_start=1762
+  _globals['_DEBUGSESSIONREQUEST']._serialized_end=2205
+  _globals['_DEBUGSESSIONRESPONSE']._serialized_start=2208
+  _globals['_DEBUGSESSIONRESPONSE']._serialized_end=2992
+  _globals['_QUERYTRACEREQUEST']._serialized_start=2994
+  _globals['_QUERYTRACEREQUEST']._serialized_end=3079
+  _globals['_QUERYTRACERESPONSE']._serialized_start=3081
+  _globals['_QUERYTRACERESPONSE']._serialized_end=3147
+  _globals['_CANCELEXECUTIONREQUEST']._serialized_start=3149
+  _globals['_CANCELEXECUTIONREQUEST']._serialized_end=3195
+  _globals['_CANCELEXECUTIONRESPONSE']._serialized_start=3197
+  _globals['_CANCELEXECUTIONRESPONSE']._serialized_end=3269
+  _globals['_GETEXECUTIONREQUEST']._serialized_start=3272
+  _globals['_GETEXECUTIONREQUEST']._serialized_end=3402
+  _globals['_GETEXECUTIONRESPONSE']._serialized_start=3404
+  _globals['_GETEXECUTIONRESPONSE']._serialized_end=3473
+  _globals['_LISTEXECUTIONSREQUEST']._serialized_start=3476
+  _globals['_LISTEXECUTIONSREQUEST']._serialized_end=3813
+  _globals['_LISTEXECUTIONSRESPONSE']._serialized_start=3815
+  _globals['_LISTEXECUTIONSRESPONSE']._serialized_end=3912
+  _globals['_WATCHEXECUTIONREQUEST']._serialized_start=3914
+  _globals['_WATCHEXECUTIONREQUEST']._serialized_end=3983
+  _globals['_WATCHEXECUTIONRESPONSE']._serialized_start=3985
+  _globals['_WATCHEXECUTIONRESPONSE']._serialized_end=4057
+  _globals['_EXECUTIONSERVICE']._serialized_start=4160
+  _globals['_EXECUTIONSERVICE']._serialized_end=5245
 # @@protoc_insertion_point(module_scope)

@@ -15,6 +15,7 @@ from sandboxd_api.v1 import debug_session_pb2 as _debug_session_pb2
 from sandboxd_api.v1 import execution_event_pb2 as _execution_event_pb2
 from sandboxd_api.v1 import execution_pb2 as _execution_pb2
 from sandboxd_api.v1 import sandbox_pb2 as _sandbox_pb2
+from sandboxd_api.v1 import step_pb2 as _step_pb2
 from sandboxd_api.v1 import trace_pb2 as _trace_pb2
 import builtins as _builtins
 import sys
@@ -540,7 +541,7 @@ class DebugSessionResponse(_message.Message):
         """User code starts. Answers `start`."""
 
     @_builtins.property
-    def batch(self) -> _debug_pb2.DebugBatch:
+    def batch(self) -> _step_pb2.DebugBatch:
         """Steps, where they are streamed."""
 
     @_builtins.property
@@ -597,7 +598,7 @@ class DebugSessionResponse(_message.Message):
         sequence: _builtins.int = ...,
         command_id: _builtins.int = ...,
         started: _debug_pb2.DebugStarted | None = ...,
-        batch: _debug_pb2.DebugBatch | None = ...,
+        batch: _step_pb2.DebugBatch | None = ...,
         step: _debug_pb2.FullStep | None = ...,
         stopped: _debug_session_pb2.Stopped | None = ...,
         stdout: _debug_pb2.DebugOutput | None = ...,

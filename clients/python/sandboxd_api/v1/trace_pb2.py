@@ -23,59 +23,60 @@ _sym_db = _symbol_database.Default()
 
 
 from sandboxd_api.v1 import debug_pb2 as sandboxd__api_dot_v1_dot_debug__pb2
+from sandboxd_api.v1 import step_pb2 as sandboxd__api_dot_v1_dot_step__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bsandboxd_api/v1/trace.proto\x12\x0fsandboxd_api.v1\x1a\x1bsandboxd_api/v1/debug.proto\"\x98\t\n\nTraceQuery\x12@\n\rstate_at_step\x18\x01 \x01(\x0b\x32\'.sandboxd_api.v1.TraceQuery.StateAtStepH\x00\x12?\n\x0cwhen_changed\x18\x02 \x01(\x0b\x32\'.sandboxd_api.v1.TraceQuery.WhenChangedH\x00\x12=\n\x0b\x66irst_where\x18\x03 \x01(\x0b\x32&.sandboxd_api.v1.TraceQuery.FirstWhereH\x00\x12;\n\nlast_write\x18\x04 \x01(\x0b\x32%.sandboxd_api.v1.TraceQuery.LastWriteH\x00\x12\x32\n\x05\x63\x61lls\x18\x05 \x01(\x0b\x32!.sandboxd_api.v1.TraceQuery.CallsH\x00\x12H\n\x11lines_not_reached\x18\x06 \x01(\x0b\x32+.sandboxd_api.v1.TraceQuery.LinesNotReachedH\x00\x12?\n\x0cloop_summary\x18\x07 \x01(\x0b\x32\'.sandboxd_api.v1.TraceQuery.LoopSummaryH\x00\x12\x35\n\x04text\x18\x08 \x01(\x0b\x32%.sandboxd_api.v1.TraceQuery.TraceTextH\x00\x12\x43\n\x0e\x66\x61ilure_report\x18\t \x01(\x0b\x32).sandboxd_api.v1.TraceQuery.FailureReportH\x00\x12\x18\n\x0bmax_entries\x18\n \x01(\x05H\x01\x88\x01\x01\x12\x1b\n\x0emax_characters\x18\x0b \x01(\x05H\x02\x88\x01\x01\x1a\x1b\n\x0bStateAtStep\x12\x0c\n\x04step\x18\x01 \x01(\x03\x1aQ\n\x0bWhenChanged\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08\x66unction\x18\x02 \x01(\t\x12\x11\n\tfrom_step\x18\x03 \x01(\x03\x12\x0f\n\x07to_step\x18\x04 \x01(\x03\x1a\x45\n\nFirstWhere\x12\x12\n\nexpression\x18\x01 \x01(\t\x12\x11\n\tfrom_step\x18\x02 \x01(\x03\x12\x10\n\x08\x66unction\x18\x03 \x01(\t\x1a@\n\tLastWrite\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x62\x65\x66ore_step\x18\x02 \x01(\x03\x12\x10\n\x08\x66unction\x18\x03 \x01(\t\x1a\x19\n\x05\x43\x61lls\x12\x10\n\x08\x66unction\x18\x01 \x01(\t\x1a\x11\n\x0fLinesNotReached\x1a\x43\n\x0bLoopSummary\x12\x0c\n\x04line\x18\x01 \x01(\x05\x12\x17\n\npass_count\x18\x02 \x01(\x05H\x00\x88\x01\x01\x42\r\n\x0b_pass_count\x1a\x44\n\tTraceText\x12\x11\n\tfrom_step\x18\x01 \x01(\x03\x12\x0f\n\x07to_step\x18\x02 \x01(\x03\x12\x13\n\x0bwith_source\x18\x03 \x01(\x08\x1a;\n\rFailureReport\x12\x19\n\x0c\x63hange_count\x18\x01 \x01(\x05H\x00\x88\x01\x01\x42\x0f\n\r_change_countB\x07\n\x05queryB\x0e\n\x0c_max_entriesB\x11\n\x0f_max_characters\"\xf1\x02\n\x0bTraceAnswer\x12,\n\x05state\x18\x01 \x01(\x0b\x32\x1b.sandboxd_api.v1.TraceStateH\x00\x12\x30\n\x07\x63hanges\x18\x02 \x01(\x0b\x32\x1d.sandboxd_api.v1.TraceChangesH\x00\x12,\n\x05match\x18\x03 \x01(\x0b\x32\x1b.sandboxd_api.v1.TraceMatchH\x00\x12,\n\x05\x63\x61lls\x18\x04 \x01(\x0b\x32\x1b.sandboxd_api.v1.TraceCallsH\x00\x12,\n\x05lines\x18\x05 \x01(\x0b\x32\x1b.sandboxd_api.v1.TraceLinesH\x00\x12*\n\x04loop\x18\x06 \x01(\x0b\x32\x1a.sandboxd_api.v1.TraceLoopH\x00\x12\x30\n\x04text\x18\x07 \x01(\x0b\x32 .sandboxd_api.v1.TraceTextAnswerH\x00\x12\x10\n\x08left_out\x18\x08 \x03(\tB\x08\n\x06\x61nswer\"\xd9\x01\n\nTraceState\x12\'\n\x04step\x18\x01 \x01(\x0b\x32\x19.sandboxd_api.v1.FullStep\x12\x36\n\x06\x66rames\x18\x02 \x03(\x0b\x32&.sandboxd_api.v1.TraceState.TraceFrame\x1aj\n\nTraceFrame\x12*\n\x05\x66rame\x18\x01 \x01(\x0b\x32\x1b.sandboxd_api.v1.StackFrame\x12\x30\n\tvariables\x18\x02 \x03(\x0b\x32\x1d.sandboxd_api.v1.StepVariable\"R\n\x0cTraceChanges\x12-\n\x07\x63hanges\x18\x01 \x03(\x0b\x32\x1c.sandboxd_api.v1.TraceChange\x12\x13\n\x0btotal_count\x18\x02 \x01(\x03\"\xc5\x01\n\x0bTraceChange\x12\x0c\n\x04step\x18\x01 \x01(\x03\x12\x0c\n\x04line\x18\x02 \x01(\x05\x12\x13\n\x0bsource_line\x18\x03 \x01(\t\x12\x10\n\x08\x66unction\x18\x04 \x01(\t\x12\x0c\n\x04name\x18\x05 \x01(\t\x12+\n\x06\x62\x65\x66ore\x18\x06 \x01(\x0b\x32\x1b.sandboxd_api.v1.DebugValue\x12*\n\x05\x61\x66ter\x18\x07 \x01(\x0b\x32\x1b.sandboxd_api.v1.DebugValue\x12\x0c\n\x04text\x18\x08 \x01(\t\"b\n\nTraceMatch\x12\r\n\x05\x66ound\x18\x01 \x01(\x08\x12\'\n\x04step\x18\x02 \x01(\x0b\x32\x19.sandboxd_api.v1.FullStep\x12\x1c\n\x14undecided_step_count\x18\x03 \x01(\x03\"L\n\nTraceCalls\x12)\n\x05\x63\x61lls\x18\x01 \x03(\x0b\x32\x1a.sandboxd_api.v1.TraceCall\x12\x13\n\x0btotal_count\x18\x02 \x01(\x03\"\xc8\x01\n\tTraceCall\x12\x12\n\nfirst_step\x18\x01 \x01(\x03\x12\x11\n\tlast_step\x18\x02 \x01(\x03\x12\x30\n\targuments\x18\x03 \x03(\x0b\x32\x1d.sandboxd_api.v1.StepVariable\x12+\n\x06result\x18\x04 \x01(\x0b\x32\x1b.sandboxd_api.v1.DebugValue\x12\x11\n\texception\x18\x05 \x01(\t\x12\r\n\x05\x64\x65pth\x18\x06 \x01(\x05\x12\x13\n\x0b\x63\x61ller_line\x18\x07 \x01(\x05\"n\n\nTraceLines\x12/\n\x0bnot_reached\x18\x01 \x03(\x0b\x32\x1a.sandboxd_api.v1.LineRange\x12\x18\n\x10\x65xecutable_count\x18\x02 \x01(\x05\x12\x15\n\rreached_count\x18\x03 \x01(\x05\"\x99\x03\n\tTraceLoop\x12\x12\n\nfirst_line\x18\x01 \x01(\x05\x12\x11\n\tlast_line\x18\x02 \x01(\x05\x12\x12\n\npass_count\x18\x03 \x01(\x03\x12\x39\n\x0c\x66irst_passes\x18\x04 \x03(\x0b\x32#.sandboxd_api.v1.TraceLoop.LoopPass\x12\x38\n\x0blast_passes\x18\x05 \x03(\x0b\x32#.sandboxd_api.v1.TraceLoop.LoopPass\x12=\n\rnumber_ranges\x18\x06 \x03(\x0b\x32&.sandboxd_api.v1.TraceLoop.NumberRange\x1a^\n\x08LoopPass\x12\x0e\n\x06number\x18\x01 \x01(\x03\x12\x12\n\nfirst_step\x18\x02 \x01(\x03\x12.\n\x07\x63hanges\x18\x03 \x03(\x0b\x32\x1d.sandboxd_api.v1.StepVariable\x1a=\n\x0bNumberRange\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07minimum\x18\x02 \x01(\x01\x12\x0f\n\x07maximum\x18\x03 \x01(\x01\"3\n\x0fTraceTextAnswer\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x12\n\nstep_count\x18\x02 \x01(\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bsandboxd_api/v1/trace.proto\x12\x0fsandboxd_api.v1\x1a\x1bsandboxd_api/v1/debug.proto\x1a\x1asandboxd_api/v1/step.proto\"\x98\t\n\nTraceQuery\x12@\n\rstate_at_step\x18\x01 \x01(\x0b\x32\'.sandboxd_api.v1.TraceQuery.StateAtStepH\x00\x12?\n\x0cwhen_changed\x18\x02 \x01(\x0b\x32\'.sandboxd_api.v1.TraceQuery.WhenChangedH\x00\x12=\n\x0b\x66irst_where\x18\x03 \x01(\x0b\x32&.sandboxd_api.v1.TraceQuery.FirstWhereH\x00\x12;\n\nlast_write\x18\x04 \x01(\x0b\x32%.sandboxd_api.v1.TraceQuery.LastWriteH\x00\x12\x32\n\x05\x63\x61lls\x18\x05 \x01(\x0b\x32!.sandboxd_api.v1.TraceQuery.CallsH\x00\x12H\n\x11lines_not_reached\x18\x06 \x01(\x0b\x32+.sandboxd_api.v1.TraceQuery.LinesNotReachedH\x00\x12?\n\x0cloop_summary\x18\x07 \x01(\x0b\x32\'.sandboxd_api.v1.TraceQuery.LoopSummaryH\x00\x12\x35\n\x04text\x18\x08 \x01(\x0b\x32%.sandboxd_api.v1.TraceQuery.TraceTextH\x00\x12\x43\n\x0e\x66\x61ilure_report\x18\t \x01(\x0b\x32).sandboxd_api.v1.TraceQuery.FailureReportH\x00\x12\x18\n\x0bmax_entries\x18\n \x01(\x05H\x01\x88\x01\x01\x12\x1b\n\x0emax_characters\x18\x0b \x01(\x05H\x02\x88\x01\x01\x1a\x1b\n\x0bStateAtStep\x12\x0c\n\x04step\x18\x01 \x01(\x03\x1aQ\n\x0bWhenChanged\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08\x66unction\x18\x02 \x01(\t\x12\x11\n\tfrom_step\x18\x03 \x01(\x03\x12\x0f\n\x07to_step\x18\x04 \x01(\x03\x1a\x45\n\nFirstWhere\x12\x12\n\nexpression\x18\x01 \x01(\t\x12\x11\n\tfrom_step\x18\x02 \x01(\x03\x12\x10\n\x08\x66unction\x18\x03 \x01(\t\x1a@\n\tLastWrite\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x62\x65\x66ore_step\x18\x02 \x01(\x03\x12\x10\n\x08\x66unction\x18\x03 \x01(\t\x1a\x19\n\x05\x43\x61lls\x12\x10\n\x08\x66unction\x18\x01 \x01(\t\x1a\x11\n\x0fLinesNotReached\x1a\x43\n\x0bLoopSummary\x12\x0c\n\x04line\x18\x01 \x01(\x05\x12\x17\n\npass_count\x18\x02 \x01(\x05H\x00\x88\x01\x01\x42\r\n\x0b_pass_count\x1a\x44\n\tTraceText\x12\x11\n\tfrom_step\x18\x01 \x01(\x03\x12\x0f\n\x07to_step\x18\x02 \x01(\x03\x12\x13\n\x0bwith_source\x18\x03 \x01(\x08\x1a;\n\rFailureReport\x12\x19\n\x0c\x63hange_count\x18\x01 \x01(\x05H\x00\x88\x01\x01\x42\x0f\n\r_change_countB\x07\n\x05queryB\x0e\n\x0c_max_entriesB\x11\n\x0f_max_characters\"\xf1\x02\n\x0bTraceAnswer\x12,\n\x05state\x18\x01 \x01(\x0b\x32\x1b.sandboxd_api.v1.TraceStateH\x00\x12\x30\n\x07\x63hanges\x18\x02 \x01(\x0b\x32\x1d.sandboxd_api.v1.TraceChangesH\x00\x12,\n\x05match\x18\x03 \x01(\x0b\x32\x1b.sandboxd_api.v1.TraceMatchH\x00\x12,\n\x05\x63\x61lls\x18\x04 \x01(\x0b\x32\x1b.sandboxd_api.v1.TraceCallsH\x00\x12,\n\x05lines\x18\x05 \x01(\x0b\x32\x1b.sandboxd_api.v1.TraceLinesH\x00\x12*\n\x04loop\x18\x06 \x01(\x0b\x32\x1a.sandboxd_api.v1.TraceLoopH\x00\x12\x30\n\x04text\x18\x07 \x01(\x0b\x32 .sandboxd_api.v1.TraceTextAnswerH\x00\x12\x10\n\x08left_out\x18\x08 \x03(\tB\x08\n\x06\x61nswer\"\xd9\x01\n\nTraceState\x12\'\n\x04step\x18\x01 \x01(\x0b\x32\x19.sandboxd_api.v1.FullStep\x12\x36\n\x06\x66rames\x18\x02 \x03(\x0b\x32&.sandboxd_api.v1.TraceState.TraceFrame\x1aj\n\nTraceFrame\x12*\n\x05\x66rame\x18\x01 \x01(\x0b\x32\x1b.sandboxd_api.v1.StackFrame\x12\x30\n\tvariables\x18\x02 \x03(\x0b\x32\x1d.sandboxd_api.v1.StepVariable\"R\n\x0cTraceChanges\x12-\n\x07\x63hanges\x18\x01 \x03(\x0b\x32\x1c.sandboxd_api.v1.TraceChange\x12\x13\n\x0btotal_count\x18\x02 \x01(\x03\"\xc5\x01\n\x0bTraceChange\x12\x0c\n\x04step\x18\x01 \x01(\x03\x12\x0c\n\x04line\x18\x02 \x01(\x05\x12\x13\n\x0bsource_line\x18\x03 \x01(\t\x12\x10\n\x08\x66unction\x18\x04 \x01(\t\x12\x0c\n\x04name\x18\x05 \x01(\t\x12+\n\x06\x62\x65\x66ore\x18\x06 \x01(\x0b\x32\x1b.sandboxd_api.v1.DebugValue\x12*\n\x05\x61\x66ter\x18\x07 \x01(\x0b\x32\x1b.sandboxd_api.v1.DebugValue\x12\x0c\n\x04text\x18\x08 \x01(\t\"b\n\nTraceMatch\x12\r\n\x05\x66ound\x18\x01 \x01(\x08\x12\'\n\x04step\x18\x02 \x01(\x0b\x32\x19.sandboxd_api.v1.FullStep\x12\x1c\n\x14undecided_step_count\x18\x03 \x01(\x03\"L\n\nTraceCalls\x12)\n\x05\x63\x61lls\x18\x01 \x03(\x0b\x32\x1a.sandboxd_api.v1.TraceCall\x12\x13\n\x0btotal_count\x18\x02 \x01(\x03\"\xc8\x01\n\tTraceCall\x12\x12\n\nfirst_step\x18\x01 \x01(\x03\x12\x11\n\tlast_step\x18\x02 \x01(\x03\x12\x30\n\targuments\x18\x03 \x03(\x0b\x32\x1d.sandboxd_api.v1.StepVariable\x12+\n\x06result\x18\x04 \x01(\x0b\x32\x1b.sandboxd_api.v1.DebugValue\x12\x11\n\texception\x18\x05 \x01(\t\x12\r\n\x05\x64\x65pth\x18\x06 \x01(\x05\x12\x13\n\x0b\x63\x61ller_line\x18\x07 \x01(\x05\"n\n\nTraceLines\x12/\n\x0bnot_reached\x18\x01 \x03(\x0b\x32\x1a.sandboxd_api.v1.LineRange\x12\x18\n\x10\x65xecutable_count\x18\x02 \x01(\x05\x12\x15\n\rreached_count\x18\x03 \x01(\x05\"\x99\x03\n\tTraceLoop\x12\x12\n\nfirst_line\x18\x01 \x01(\x05\x12\x11\n\tlast_line\x18\x02 \x01(\x05\x12\x12\n\npass_count\x18\x03 \x01(\x03\x12\x39\n\x0c\x66irst_passes\x18\x04 \x03(\x0b\x32#.sandboxd_api.v1.TraceLoop.LoopPass\x12\x38\n\x0blast_passes\x18\x05 \x03(\x0b\x32#.sandboxd_api.v1.TraceLoop.LoopPass\x12=\n\rnumber_ranges\x18\x06 \x03(\x0b\x32&.sandboxd_api.v1.TraceLoop.NumberRange\x1a^\n\x08LoopPass\x12\x0e\n\x06number\x18\x01 \x01(\x03\x12\x12\n\nfirst_step\x18\x02 \x01(\x03\x12.\n\x07\x63hanges\x18\x03 \x03(\x0b\x32\x1d.sandboxd_api.v1.StepVariable\x1a=\n\x0bNumberRange\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07minimum\x18\x02 \x01(\x01\x12\x0f\n\x07maximum\x18\x03 \x01(\x01\"3\n\x0fTraceTextAnswer\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x12\n\nstep_count\x18\x02 \x01(\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'sandboxd_api.v1.trace_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_TRACEQUERY']._serialized_start=78
-  _globals['_TRACEQUERY']._serialized_end=1254
-  _globals['_TRACEQUERY_STATEATSTEP']._serialized_start=717
-  _globals['_TRACEQUERY_STATEATSTEP']._serialized_end=744
-  _globals['_TRACEQUERY_WHENCHANGED']._serialized_start=746
-  _globals['_TRACEQUERY_WHENCHANGED']._serialized_end=827
-  _globals['_TRACEQUERY_FIRSTWHERE']._serialized_start=829
-  _globals['_TRACEQUERY_FIRSTWHERE']._serialized_end=898
-  _globals['_TRACEQUERY_LASTWRITE']._serialized_start=900
-  _globals['_TRACEQUERY_LASTWRITE']._serialized_end=964
-  _globals['_TRACEQUERY_CALLS']._serialized_start=966
-  _globals['_TRACEQUERY_CALLS']._serialized_end=991
-  _globals['_TRACEQUERY_LINESNOTREACHED']._serialized_start=993
-  _globals['_TRACEQUERY_LINESNOTREACHED']._serialized_end=1010
-  _globals['_TRACEQUERY_LOOPSUMMARY']._serialized_start=1012
-  _globals['_TRACEQUERY_LOOPSUMMARY']._serialized_end=1079
-  _globals['_TRACEQUERY_TRACETEXT']._serialized_start=1081
-  _globals['_TRACEQUERY_TRACETEXT']._serialized_end=1149
-  _globals['_TRACEQUERY_FAILUREREPORT']._serialized_start=1151
-  _globals['_TRACEQUERY_FAILUREREPORT']._serialized_end=1210
-  _globals['_TRACEANSWER']._serialized_start=1257
-  _globals['_TRACEANSWER']._serialized_end=1626
-  _globals['_TRACESTATE']._serialized_start=1629
-  _globals['_TRACESTATE']._serialized_end=1846
-  _globals['_TRACESTATE_TRACEFRAME']._serialized_start=1740
-  _globals['_TRACESTATE_TRACEFRAME']._serialized_end=1846
-  _globals['_TRACECHANGES']._serialized_start=1848
-  _globals['_TRACECHANGES']._serialized_end=1930
-  _globals['_TRACECHANGE']._serialized_start=1933
-  _globals['_TRACECHANGE']._serialized_end=2130
-  _globals['_TRACEMATCH']._serialized_start=2132
-  _globals['_TRACEMATCH']._serialized_end=2230
-  _globals['_TRACECALLS']._serialized_start=2232
-  _globals['_TRACECALLS']._serialized_end=2308
-  _globals['_TRACECALL']._serialized_start=2311
-  _globals['_TRACECALL']._serialized_end=2511
-  _globals['_TRACELINES']._serialized_start=2513
-  _globals['_TRACELINES']._serialized_end=2623
-  _globals['_TRACELOOP']._serialized_start=2626
-  _globals['_TRACELOOP']._serialized_end=3035
-  _globals['_TRACELOOP_LOOPPASS']._serialized_start=2878
-  _globals['_TRACELOOP_LOOPPASS']._serialized_end=2972
-  _globals['_TRACELOOP_NUMBERRANGE']._serialized_start=2974
-  _globals['_TRACELOOP_NUMBERRANGE']._serialized_end=3035
-  _globals['_TRACETEXTANSWER']._serialized_start=3037
-  _globals['_TRACETEXTANSWER']._serialized_end=3088
+  _globals['_TRACEQUERY']._serialized_start=106
+  _globals['_TRACEQUERY']._serialized_end=1282
+  _globals['_TRACEQUERY_STATEATSTEP']._serialized_start=745
+  _globals['_TRACEQUERY_STATEATSTEP']._serialized_end=772
+  _globals['_TRACEQUERY_WHENCHANGED']._serialized_start=774
+  _globals['_TRACEQUERY_WHENCHANGED']._serialized_end=855
+  _globals['_TRACEQUERY_FIRSTWHERE']._serialized_start=857
+  _globals['_TRACEQUERY_FIRSTWHERE']._serialized_end=926
+  _globals['_TRACEQUERY_LASTWRITE']._serialized_start=928
+  _globals['_TRACEQUERY_LASTWRITE']._serialized_end=992
+  _globals['_TRACEQUERY_CALLS']._serialized_start=994
+  _globals['_TRACEQUERY_CALLS']._serialized_end=1019
+  _globals['_TRACEQUERY_LINESNOTREACHED']._serialized_start=1021
+  _globals['_TRACEQUERY_LINESNOTREACHED']._serialized_end=1038
+  _globals['_TRACEQUERY_LOOPSUMMARY']._serialized_start=1040
+  _globals['_TRACEQUERY_LOOPSUMMARY']._serialized_end=1107
+  _globals['_TRACEQUERY_TRACETEXT']._serialized_start=1109
+  _globals['_TRACEQUERY_TRACETEXT']._serialized_end=1177
+  _globals['_TRACEQUERY_FAILUREREPORT']._serialized_start=1179
+  _globals['_TRACEQUERY_FAILUREREPORT']._serialized_end=1238
+  _globals['_TRACEANSWER']._serialized_start=1285
+  _globals['_TRACEANSWER']._serialized_end=1654
+  _globals['_TRACESTATE']._serialized_start=1657
+  _globals['_TRACESTATE']._serialized_end=1874
+  _globals['_TRACESTATE_TRACEFRAME']._serialized_start=1768
+  _globals['_TRACESTATE_TRACEFRAME']._serialized_end=1874
+  _globals['_TRACECHANGES']._serialized_start=1876
+  _globals['_TRACECHANGES']._serialized_end=1958
+  _globals['_TRACECHANGE']._serialized_start=1961
+  _globals['_TRACECHANGE']._serialized_end=2158
+  _globals['_TRACEMATCH']._serialized_start=2160
+  _globals['_TRACEMATCH']._serialized_end=2258
+  _globals['_TRACECALLS']._serialized_start=2260
+  _globals['_TRACECALLS']._serialized_end=2336
+  _globals['_TRACECALL']._serialized_start=2339
+  _globals['_TRACECALL']._serialized_end=2539
+  _globals['_TRACELINES']._serialized_start=2541
+  _globals['_TRACELINES']._serialized_end=2651
+  _globals['_TRACELOOP']._serialized_start=2654
+  _globals['_TRACELOOP']._serialized_end=3063
+  _globals['_TRACELOOP_LOOPPASS']._serialized_start=2906
+  _globals['_TRACELOOP_LOOPPASS']._serialized_end=3000
+  _globals['_TRACELOOP_NUMBERRANGE']._serialized_start=3002
+  _globals['_TRACELOOP_NUMBERRANGE']._serialized_end=3063
+  _globals['_TRACETEXTANSWER']._serialized_start=3065
+  _globals['_TRACETEXTANSWER']._serialized_end=3116
 # @@protoc_insertion_point(module_scope)

@@ -8,6 +8,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from sandboxd_api.v1 import debug_pb2 as _debug_pb2
+from sandboxd_api.v1 import step_pb2 as _step_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -519,11 +520,11 @@ class TraceChange(_message.Message):
     text: _builtins.str
     """`before` and `after` as short text, such as "1 -> 2"."""
     @_builtins.property
-    def before(self) -> _debug_pb2.DebugValue:
+    def before(self) -> _step_pb2.DebugValue:
         """The value before; unset when it was unbound."""
 
     @_builtins.property
-    def after(self) -> _debug_pb2.DebugValue:
+    def after(self) -> _step_pb2.DebugValue:
         """The value after; unset when it is unbound now."""
 
     def __init__(
@@ -534,8 +535,8 @@ class TraceChange(_message.Message):
         source_line: _builtins.str = ...,
         function: _builtins.str = ...,
         name: _builtins.str = ...,
-        before: _debug_pb2.DebugValue | None = ...,
-        after: _debug_pb2.DebugValue | None = ...,
+        before: _step_pb2.DebugValue | None = ...,
+        after: _step_pb2.DebugValue | None = ...,
         text: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "before", b"before"]  # noqa: Y015
@@ -636,7 +637,7 @@ class TraceCall(_message.Message):
         """The arguments."""
 
     @_builtins.property
-    def result(self) -> _debug_pb2.DebugValue:
+    def result(self) -> _step_pb2.DebugValue:
         """What it returned; unset when it did not return."""
 
     def __init__(
@@ -645,7 +646,7 @@ class TraceCall(_message.Message):
         first_step: _builtins.int = ...,
         last_step: _builtins.int = ...,
         arguments: _abc.Iterable[_debug_pb2.StepVariable] | None = ...,
-        result: _debug_pb2.DebugValue | None = ...,
+        result: _step_pb2.DebugValue | None = ...,
         exception: _builtins.str = ...,
         depth: _builtins.int = ...,
         caller_line: _builtins.int = ...,

@@ -22,7 +22,8 @@ DESCRIPTOR: _descriptor.FileDescriptor
 @_typing.final
 class Value(_message.Message):
     """A value with its type. What does not fit a bound is cut, and the totals beside the parts say how
-    much there was; what has no typed form is a `description`. Nothing here is ever evaluated.
+    much there was; what has no typed form is a `description`. Nothing here is ever evaluated. In a
+    request values nest at most 32 levels deep, else INVALID_ARGUMENT.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
