@@ -77,6 +77,14 @@ class Cgroup:
         except FileNotFoundError:
             return 0
 
+    def memory_bytes(self) -> int:
+        """Memory charged at this moment; 0 when the group is gone."""
+        name = "memory.usage_in_bytes" if self._version == 1 else "memory.current"
+        try:
+            return int((self._directories["memory"] / name).read_text())
+        except OSError:
+            return 0
+
     def reset_peak(self) -> None:
         """Starts counting the peak anew, where the kernel allows it."""
         with contextlib.suppress(OSError):

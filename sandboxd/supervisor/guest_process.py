@@ -7,7 +7,7 @@ import signal
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from sandboxd.channel.framing import ChannelBroken, FrameBuffer, decode_guest_message, encode_frame
 from sandboxd.channel.messages import GuestMessage, HostMessage, Ready, SetupFailed
@@ -35,6 +35,10 @@ class GuestExit:
     """Why the host killed it; empty when it died by itself."""
     oom_killed: bool
     """The kernel killed it, or a process of its group, for memory."""
+    cpu_nanos: int = 0
+    """CPU time of its whole life, where a control group counted it."""
+    peak_memory_bytes: int = 0
+    """Most memory since the peak was last reset, where a control group counted it."""
 
     @property
     def signal_name(self) -> str:
@@ -85,6 +89,8 @@ class GuestProcess:
         self.pidfd = -1
         self.pid = -1
         """As the host sees it; only for reading /proc and for the fork gate, never for signals."""
+        self.base_resident_bytes = 0
+        """VmRSS when it became ready: what it shares with its zygote."""
         self.cgroup: Cgroup | None = None
         self.gate: ForkGate | None = None
         loop = asyncio.get_running_loop()
@@ -96,7 +102,7 @@ class GuestProcess:
         self._frames = FrameBuffer(max_frame_bytes=_SETUP_FRAME_BYTES)
         self._outgoing = bytearray()
         self._stray: GuestSink = _NobodyListens()
-        self._sink = self._stray
+        self._sink: GuestSink = self._stray
         self._ready: asyncio.Future[None] = loop.create_future()
         self._killed_for = ""
         self._status: int | None = None
@@ -120,6 +126,10 @@ class GuestProcess:
     async def ready(self) -> None:
         """Waits for the greeting; `GuestSetupFailed` when a step failed, and the guest is gone."""
         await asyncio.shield(self._ready)
+
+    async def until(self, answer: asyncio.Future[Any]) -> None:
+        """Waits for `answer` or for the guest's end, whichever comes first."""
+        await asyncio.wait([answer, self.exited], return_when=asyncio.FIRST_COMPLETED)
 
     def when_gone(self, callback: Callable[["GuestProcess"], None]) -> None:
         """Calls `callback` once the guest is dead and reaped."""
@@ -214,6 +224,7 @@ class GuestProcess:
         if isinstance(message, Ready) and message.fork_gate == (self.gate is not None):
             self._unwatch(self._channel.fileno())
             self._watch(self._channel.fileno(), self._channel_readable)
+            (self.base_resident_bytes,) = pidfds.status_bytes(self.pid, "VmRSS")
             self._ready.set_result(None)
         elif isinstance(message, SetupFailed):
             self._not_ready(message.step, message.problem)
@@ -302,13 +313,18 @@ class GuestProcess:
         if self._channel.fileno() in self._readers:
             self._last_words()
         self.drain_output()
-        oom = bool(self.cgroup and self.cgroup.oom_kills())
+        group = self.cgroup
+        oom = bool(group and group.oom_kills())
         if not self._ready.done():
             self._not_ready("start", "the guest died before it was ready")
         self._close()
         self.exited.set_result(
             GuestExit(
-                status=self._status, killed_for=self._killed_for, oom_killed=oom and not self._killed_for
+                status=self._status,
+                killed_for=self._killed_for,
+                oom_killed=oom and not self._killed_for,
+                cpu_nanos=group.cpu_nanos() if group else 0,
+                peak_memory_bytes=group.peak_memory_bytes() if group else 0,
             )
         )
         for callback in self._on_gone:

@@ -1,0 +1,59 @@
+"""An execution that can be followed, cancelled and waited for, while it runs and afterwards."""
+
+import asyncio
+
+import msgspec
+
+from sandboxd.errors import SandboxdError
+from sandboxd.executions.events import EventLog
+from sandboxd.executions.model import Execution
+from sandboxd.executions.run import CANCEL, GuestRun
+
+
+class LiveExecution:
+    """An execution with its events; `finished` resolves when the result is in place."""
+
+    def __init__(self, execution: Execution, *, events: EventLog) -> None:
+        self.execution = execution
+        self.events = events
+        self.run: GuestRun | None = None
+        self.cancelled = False
+        self.refused: SandboxdError | None = None
+        """Why it could not be run at all; the call ends with it."""
+        self.task: asyncio.Task[None] | None = None
+        self._finished = asyncio.Event()
+        self._result_bytes = 0
+
+    @property
+    def done(self) -> bool:
+        """Whether the result is in place."""
+        return self._finished.is_set()
+
+    @property
+    def stored_bytes(self) -> int:
+        """What it takes in the history, roughly."""
+        return len(self.execution.request.code) + self._result_bytes
+
+    def cancel(self) -> None:
+        """Asks for its end; harmless when it has ended."""
+        self.cancelled = True
+        if self.run is not None:
+            self.run.stop(CANCEL)
+        elif self.task is not None and not self.done:
+            self.task.cancel()  # it still waits for its turn
+
+    async def wait(self) -> None:
+        """Waits for the result."""
+        await self._finished.wait()
+
+    def finish(self) -> int:
+        """Everything is in place: wakes who waits. Returns the bytes that the result takes."""
+        result = self.execution.result
+        if result is not None:
+            value = len(msgspec.msgpack.encode(result.value)) if result.value is not None else 0
+            logs = sum(len(entry.message) for entry in result.log_entries)
+            self._result_bytes = value + logs + len(result.stdout.data) + len(result.stderr.data)
+        self.events.end()
+        self.execution.last_sequence = self.events.last_sequence
+        self._finished.set()
+        return self._result_bytes

@@ -1,0 +1,211 @@
+"""Runs executions: admits them, gives them their turn in a sandbox, and records how they ended."""
+
+import asyncio
+import time
+from datetime import UTC, datetime, timedelta
+
+import structlog
+
+from sandboxd.channel.messages import Run
+from sandboxd.errors import SandboxDeleted, SandboxdError
+from sandboxd.executions.admission import Admission
+from sandboxd.executions.events import EventLog, Queued, Started
+from sandboxd.executions.history import ExecutionHistory
+from sandboxd.executions.live import LiveExecution
+from sandboxd.executions.model import (
+    Execution,
+    ExecutionRequest,
+    ExecutionResult,
+    ExecutionState,
+    Failure,
+    FailureKind,
+    Usage,
+)
+from sandboxd.executions.outcome import judge
+from sandboxd.executions.run import CallHandler, GuestRun, RunOutcome
+from sandboxd.ids import new_execution_id
+from sandboxd.sandboxes.model import SessionOutcome
+from sandboxd.sandboxes.sandbox import Sandbox
+
+_log = structlog.get_logger(__name__)
+
+_EVENT_BUDGET_FACTOR = 3
+"""Room for both output streams and the log."""
+
+
+class Executions:
+    """Owns every execution from its admission to its result. A caller that goes away does not stop the
+    record from being true."""
+
+    def __init__(
+        self, *, admission: Admission, history: ExecutionHistory, call: CallHandler, hold_cpu: bool
+    ) -> None:
+        self._admission = admission
+        self._history = history
+        self._call = call
+        self._hold_cpu = hold_cpu
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def start(self, sandbox: Sandbox, request: ExecutionRequest) -> LiveExecution:
+        """Admits an execution or refuses it; it runs on by itself."""
+        self._admission.check(sandbox, when_busy=request.when_busy)
+        execution = Execution(
+            id=new_execution_id(),
+            owner=sandbox.owner,
+            user_id=sandbox.user_id,
+            sandbox_id=sandbox.id,
+            request=request,
+            create_time=datetime.now(UTC),
+        )
+        limits = sandbox.spec.limits
+        budget = _EVENT_BUDGET_FACTOR * limits.output_bytes + limits.log_bytes
+        live = LiveExecution(execution, events=EventLog(budget_bytes=budget))
+        self._history.add(live)
+        if sandbox.busy:
+            live.events.add(Queued(position=sandbox.waiting + 1))
+        live.task = asyncio.get_running_loop().create_task(self._perform(sandbox, live))
+        self._tasks.add(live.task)
+        live.task.add_done_callback(self._tasks.discard)
+        return live
+
+    async def close(self, *, grace_seconds: float) -> None:
+        """Lets what runs end within the grace, then cancels it."""
+        self._admission.stop()
+        try:
+            async with asyncio.timeout(grace_seconds):
+                await self._admission.idle()
+        except TimeoutError:
+            for live in list(self._history.everyone()):
+                if not live.done:
+                    live.cancel()
+        if self._tasks:
+            await asyncio.wait(list(self._tasks), timeout=5)
+
+    async def _perform(self, sandbox: Sandbox, live: LiveExecution) -> None:
+        execution = live.execution
+        queued = time.perf_counter()
+        try:
+            async with self._admission.enter(sandbox):
+                queue_seconds = time.perf_counter() - queued
+                await self._run_in(sandbox, live, queue_seconds=queue_seconds)
+        except asyncio.CancelledError:
+            self._never_ran(
+                live, ExecutionState.CANCELLED, FailureKind.CANCELLED, "cancelled while it waited"
+            )
+        except SandboxDeleted as error:
+            self._never_ran(live, ExecutionState.CANCELLED, FailureKind.SANDBOX_ENDED, str(error))
+        except SandboxdError as error:
+            live.refused = error
+            self._never_ran(live, ExecutionState.ABORTED, FailureKind.NEVER_RAN, str(error))
+        finally:
+            sandbox.touch()
+            self._history.grown(live, live.finish())
+        _log.info(
+            "execution.finished",
+            execution=execution.id[:8],
+            state=execution.state.value,
+            wall_ms=round(execution.result.usage.wall_seconds * 1000, 1) if execution.result else None,
+        )
+
+    async def _run_in(self, sandbox: Sandbox, live: LiveExecution, *, queue_seconds: float) -> None:
+        starting = time.perf_counter()
+        execution, request = live.execution, live.execution.request
+        sandbox.touch()
+        guest = await sandbox.guest()
+        sandbox.execution_count += 1
+        execution.number = sandbox.execution_count
+        timeout = request.timeout or sandbox.spec.limits.execution_timeout
+        run = GuestRun(
+            guest=guest,
+            run=_run_message(execution, capture_frames=_captures(sandbox, request)),
+            limits=sandbox.spec.limits,
+            timeout_seconds=timeout.total_seconds(),
+            events=live.events,
+            call=self._call,
+            hold_cpu=self._hold_cpu,
+        )
+        live.run = run
+        execution.state = ExecutionState.RUNNING
+        execution.start_time = datetime.now(UTC)
+        sandbox.running_execution_id = execution.id
+        live.events.add(Started(number=execution.number))
+        try:
+            start_seconds = time.perf_counter() - starting
+            outcome = await run.execute()
+            ending = time.perf_counter()
+            session = await self._session_after(sandbox, outcome)
+        finally:
+            sandbox.running_execution_id = ""
+        self._record(live, run, outcome, session, timeout, (queue_seconds, start_seconds, ending))
+
+    async def _session_after(self, sandbox: Sandbox, outcome: RunOutcome) -> SessionOutcome:
+        if outcome.exit is None:
+            return SessionOutcome()
+        reason = outcome.stopped_for or outcome.exit.killed_for or outcome.exit.signal_name
+        return await sandbox.recover(reason or f"the guest exited with code {outcome.exit.exit_code}")
+
+    def _record(
+        self,
+        live: LiveExecution,
+        run: GuestRun,
+        outcome: RunOutcome,
+        session: SessionOutcome,
+        timeout: timedelta,
+        times: tuple[float, float, float],
+    ) -> None:
+        execution = live.execution
+        queue_seconds, start_seconds, ending = times
+        stdout, stderr = run.outputs["stdout"].output(), run.outputs["stderr"].output()
+        written = stdout.total_bytes + stderr.total_bytes
+        state, failure, receipt = judge(outcome, limits=run.limits, timeout=timeout, output_bytes=written)
+        finished = outcome.finished
+        succeeded = state is ExecutionState.SUCCEEDED
+        execution.result = ExecutionResult(
+            state=state,
+            value=finished.value if finished and succeeded else None,
+            value_truncated=finished.value_truncated if finished and succeeded else False,
+            failure=failure,
+            stdout=stdout,
+            stderr=stderr,
+            log_entries=tuple(run.log_entries),
+            inspected=tuple(run.inspected),
+            dropped_log_entries=run.dropped_log_entries,
+            usage=Usage(
+                wall_seconds=outcome.wall_seconds,
+                cpu_seconds=outcome.cpu_seconds,
+                queue_seconds=queue_seconds,
+                start_seconds=start_seconds,
+                end_seconds=time.perf_counter() - ending,
+                peak_memory_bytes=outcome.peak_memory_bytes,
+                output_bytes=written,
+                refused_forks=outcome.refused_forks,
+            ),
+            limit_receipt=receipt,
+            session=session,
+            cancelled_tasks=max(0, finished.cancelled_tasks) if finished else 0,
+            live_threads=max(0, finished.live_threads) if finished else 0,
+        )
+        execution.state = state
+        execution.end_time = datetime.now(UTC)
+
+    def _never_ran(self, live: LiveExecution, state: ExecutionState, kind: FailureKind, message: str) -> None:
+        live.execution.state = state
+        live.execution.end_time = datetime.now(UTC)
+        failure = Failure(kind=kind, message=message, hint="nothing was run; it is safe to try again")
+        live.execution.result = ExecutionResult(state=state, failure=failure)
+
+
+def _captures(sandbox: Sandbox, request: ExecutionRequest) -> bool:
+    if request.capture_frames is not None:
+        return request.capture_frames
+    return sandbox.spec.enable_debugging
+
+
+def _run_message(execution: Execution, *, capture_frames: bool) -> Run:
+    return Run(
+        run_id=execution.number,
+        source=execution.request.code,
+        label=f"<execution {execution.number}>",
+        capture_frames=capture_frames,
+        inputs=list(execution.request.inputs),
+    )

@@ -1,0 +1,30 @@
+"""Ids: unguessable, typed by prefix, never reused. They give no access by themselves."""
+
+import base64
+import secrets
+from typing import NewType
+
+SandboxId = NewType("SandboxId", str)
+ExecutionId = NewType("ExecutionId", str)
+CheckpointId = NewType("CheckpointId", str)
+
+_RANDOM_BYTES = 16
+
+
+def _new(prefix: str) -> str:
+    return prefix + base64.b32encode(secrets.token_bytes(_RANDOM_BYTES)).decode().rstrip("=").lower()
+
+
+def new_sandbox_id() -> SandboxId:
+    """`sbx_` and 128 random bits."""
+    return SandboxId(_new("sbx_"))
+
+
+def new_execution_id() -> ExecutionId:
+    """`exe_` and 128 random bits."""
+    return ExecutionId(_new("exe_"))
+
+
+def new_checkpoint_id() -> CheckpointId:
+    """`chk_` and 128 random bits."""
+    return CheckpointId(_new("chk_"))
