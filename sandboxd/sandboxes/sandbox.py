@@ -142,8 +142,9 @@ class _StateWaiter:
         self.report: asyncio.Future[StateReport] = asyncio.get_running_loop().create_future()
 
     def message(self, message: GuestMessage) -> None:
-        expected = isinstance(message, StateReport) and message.request_id == self._request_id
-        if expected and not self.report.done():
+        if not isinstance(message, StateReport) or message.request_id != self._request_id:
+            return
+        if not self.report.done():
             self.report.set_result(message)
 
     def output(self, stream: OutputStream, data: bytes) -> None:
