@@ -24,7 +24,7 @@ from sandboxd.executions.model import (
 from sandboxd.executions.outcome import judge
 from sandboxd.executions.run import CallHandler, GuestRun, RunOutcome
 from sandboxd.ids import new_execution_id
-from sandboxd.sandboxes.model import SessionOutcome
+from sandboxd.sandboxes.model import CheckpointReport, SessionOutcome, SessionState, SkipReason
 from sandboxd.sandboxes.sandbox import Sandbox
 
 _log = structlog.get_logger(__name__)
@@ -139,6 +139,9 @@ class Executions:
         self._record(live, run, outcome, session, timeout, (queue_seconds, start_seconds, ending))
 
     async def _session_after(self, sandbox: Sandbox, outcome: RunOutcome) -> SessionOutcome:
+        if sandbox.single_use:
+            report = CheckpointReport(skipped=SkipReason.SINGLE_USE)
+            return SessionOutcome(state=SessionState.ENDED, checkpoint=report)
         if outcome.exit is None:
             return SessionOutcome()
         reason = outcome.stopped_for or outcome.exit.killed_for or outcome.exit.signal_name

@@ -84,6 +84,11 @@ class SandboxRegistry:
         self._sandboxes.pop(sandbox.id, None)
         await sandbox.end(state)
 
+    def discard(self, sandbox: Sandbox) -> None:
+        """Takes it out and kills it without waiting until its process is reaped."""
+        self._sandboxes.pop(sandbox.id, None)
+        sandbox.kill(SandboxState.DELETED)
+
     async def _expire_idle(self) -> None:
         while True:
             await asyncio.sleep(_EXPIRY_TICK_SECONDS)

@@ -1,7 +1,7 @@
 """One sandbox: who owns it, what it may use, and the guest that is its session."""
 
 import asyncio
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 from sandboxd.channel.messages import Configure, GuestMessage, Inspect, LanguageRules, StateReport
 from sandboxd.errors import SandboxDeleted, Unavailable, WrongState
@@ -15,6 +15,7 @@ from sandboxd.supervisor.supervisor import Supervisor
 _FRAME_SLACK_BYTES = 512 * KIB
 """What a final message holds beside the value: traceback, frames, variables."""
 _INSPECT_SECONDS = 5.0
+_END_SECONDS = 5.0
 
 
 class Sandbox:
@@ -31,6 +32,8 @@ class Sandbox:
         self.turn = asyncio.Lock()
         """Held by the one who uses the guest; waiters are served in order."""
         self.waiting = 0
+        self.single_use = False
+        """Made for one execution: nothing of it is kept or replaced."""
         self.running_execution_id = ""
         self.execution_count = 0
         self.create_time = datetime.now(UTC)
@@ -81,7 +84,7 @@ class Sandbox:
     async def recover(self, reason: str) -> SessionOutcome:
         """After the guest's death: a session that answers again, and what was saved of the old one."""
         self._guest = None
-        if self.state is not SandboxState.ACTIVE:
+        if self.single_use or self.state is not SandboxState.ACTIVE:
             return SessionOutcome(state=SessionState.ENDED, reason=reason)
         try:
             await self.guest()
@@ -123,15 +126,21 @@ class Sandbox:
             return 0
         return self._guest.cgroup.memory_bytes()
 
-    async def end(self, state: SandboxState) -> None:
-        """Ends it for good: when this returns, no process of it is left."""
+    def kill(self, state: SandboxState) -> GuestProcess | None:
+        """Ends it for good: no instruction of it runs any more. Returns the guest, which is not reaped yet."""
         if self.state is SandboxState.ACTIVE:
             self.state = state
             self.end_time = datetime.now(UTC)
         guest, self._guest = self._guest, None
         if guest is not None:
             guest.kill(f"its sandbox was {state.value.lower()}")
-            await asyncio.wait([guest.exited], timeout=timedelta(seconds=5).total_seconds())
+        return guest
+
+    async def end(self, state: SandboxState) -> None:
+        """Ends it for good: when this returns, no process of it is left."""
+        guest = self.kill(state)
+        if guest is not None:
+            await asyncio.wait([guest.exited], timeout=_END_SECONDS)
 
 
 class _StateWaiter:

@@ -1,0 +1,157 @@
+"""The composition root: builds every object once, starts them in order, stops them in reverse."""
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import structlog
+
+from sandboxd.channel.messages import Call, CallReply
+from sandboxd.executions.admission import Admission
+from sandboxd.executions.history import ExecutionHistory
+from sandboxd.executions.service import Executions
+from sandboxd.isolation import credentials
+from sandboxd.rpc.authentication import TokenFile
+from sandboxd.rpc.databases import DatabaseServicer
+from sandboxd.rpc.executions import ExecutionServicer
+from sandboxd.rpc.interceptor import CallInterceptor
+from sandboxd.rpc.requests import Defaults
+from sandboxd.rpc.sandboxes import SandboxServicer
+from sandboxd.rpc.server import BoundAddresses, RpcServer, Servicers
+from sandboxd.rpc.statistics import StatisticsSource
+from sandboxd.sandboxes.registry import SandboxRegistry
+from sandboxd.settings import Settings
+from sandboxd.supervisor.probing import probe_host
+from sandboxd.supervisor.supervisor import Supervisor
+
+_log = structlog.get_logger(__name__)
+
+_HEALTH_TICK_SECONDS = 0.5
+
+
+async def _no_database(call: Call) -> CallReply:
+    return CallReply(
+        call_id=call.call_id,
+        error_reason="NO_DATABASE",
+        error_message="no database is configured for this sandbox",
+        error_hint="name one in the server's settings and grant it when the sandbox is created",
+    )
+
+
+@asynccontextmanager
+async def running_server(settings: Settings, *, fault_step: str = "") -> AsyncIterator[BoundAddresses]:
+    """A server that serves until the block ends; then it drains and leaves nothing behind.
+
+    `fault_step` makes a set-up step of every guest fail; only tests ask for it.
+    """
+    credentials.set_dumpable(dumpable=False)  # a guest with the same uid could else read this memory
+    isolation = probe_host(without=settings.without_layers)
+    async with AsyncExitStack() as stack:
+        if isolation.cgroups is not None:
+            stack.callback(isolation.cgroups.remove)
+        isolation.require(settings.floor)
+        authenticator = TokenFile(settings.token_path)
+        supervisor = Supervisor(
+            isolation=isolation,
+            default_limits=settings.default_limits,
+            pool_size=settings.pool_size,
+            zygote_max_age=settings.zygote_max_age,
+            fault_step=fault_step,
+        )
+        stack.push_async_callback(supervisor.close)
+        await supervisor.start()
+        registry = SandboxRegistry(supervisor=supervisor, max_sandboxes=settings.max_sandboxes)
+        stack.push_async_callback(registry.close)
+        registry.start()
+        history = ExecutionHistory()
+        executions = Executions(
+            admission=Admission(
+                max_parallel=settings.max_parallel_executions,
+                max_queued=settings.max_queued_executions,
+                max_queued_per_sandbox=settings.max_queued_per_sandbox,
+            ),
+            history=history,
+            call=_no_database,
+            hold_cpu=not supervisor.has_cgroups,
+        )
+        server = RpcServer(
+            settings=settings,
+            servicers=_servicers(settings, supervisor, registry, executions, history),
+            interceptor=CallInterceptor(authenticator),
+        )
+        addresses = await server.start()
+        _log.info(
+            "server.started", tcp=addresses.tcp, unix=addresses.unix_socket, grade=supervisor.grade.value
+        )
+        health = asyncio.create_task(_follow_health(server, supervisor))
+        grace = settings.drain_grace.total_seconds()
+        try:
+            yield addresses
+        finally:
+            health.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await health
+            await server.serving(False)
+            stopping = asyncio.create_task(server.stop(grace_seconds=grace + 1))
+            await executions.close(grace_seconds=grace)
+            await stopping
+            _log.info("server.stopped")
+
+
+def _servicers(
+    settings: Settings,
+    supervisor: Supervisor,
+    registry: SandboxRegistry,
+    executions: Executions,
+    history: ExecutionHistory,
+) -> Servicers:
+    defaults = Defaults(
+        limits=settings.default_limits,
+        maximum=settings.highest_limits,
+        allowed_modules=settings.allowed_modules,
+    )
+    return Servicers(
+        sandboxes=SandboxServicer(
+            registry=registry,
+            supervisor=supervisor,
+            defaults=defaults,
+            statistics=StatisticsSource(history=history, registry=registry),
+        ),
+        executions=ExecutionServicer(
+            executions=executions, history=history, registry=registry, defaults=defaults
+        ),
+        databases=DatabaseServicer(),
+    )
+
+
+async def _follow_health(server: RpcServer, supervisor: Supervisor) -> None:
+    """Health says NOT_SERVING while no guest can be made."""
+    serving = True
+    while True:
+        await asyncio.sleep(_HEALTH_TICK_SECONDS)
+        if supervisor.status().zygote_alive != serving:
+            serving = not serving
+            await server.serving(serving)
+
+
+async def run_server(settings: Settings, *, started: Callable[[BoundAddresses], None] | None = None) -> None:
+    """Serves until SIGTERM or SIGINT; a second one ends the drain at once."""
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+
+    def on_signal() -> None:
+        if stop.is_set():
+            _log.warning("server.drain_cut_short")
+            os._exit(1)  # the kernel ends every guest with us
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal)
+    async with running_server(settings) as addresses:
+        if started:
+            started(addresses)
+        await stop.wait()
+        _log.info("server.draining")

@@ -1,0 +1,250 @@
+"""ExecutionService at the edge: read the request, make one call, write the answer."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc.aio
+from sandboxd_api.v1 import execution_pb2, execution_service_pb2_grpc
+from sandboxd_api.v1 import execution_service_pb2 as pb
+
+from sandboxd.catalog.analyses import ANALYSES
+from sandboxd.channel.messages import Input
+from sandboxd.errors import InvalidArgument, NotImplementedYet
+from sandboxd.executions.history import ExecutionHistory
+from sandboxd.executions.live import LiveExecution
+from sandboxd.executions.model import ExecutionKind, ExecutionRequest, ExecutionState
+from sandboxd.executions.service import Executions
+from sandboxd.rpc import paging, requests, responses
+from sandboxd.rpc.authentication import current_caller
+from sandboxd.rpc.requests import Defaults, Target
+from sandboxd.sandboxes.model import SandboxSpec
+from sandboxd.sandboxes.registry import SandboxRegistry
+
+_Context = grpc.aio.ServicerContext[Any, Any]
+_Kind = ExecutionKind
+_DEFAULT_PAGE = 50
+_LARGEST_PAGE = 500
+_LONGEST_WAIT_SECONDS = 60.0
+
+
+class ExecutionServicer(execution_service_pb2_grpc.ExecutionServiceServicer):
+    """Translates; decides nothing that is not about the wire."""
+
+    def __init__(
+        self,
+        *,
+        executions: Executions,
+        history: ExecutionHistory,
+        registry: SandboxRegistry,
+        defaults: Defaults,
+    ) -> None:
+        self._executions = executions
+        self._history = history
+        self._registry = registry
+        self._defaults = defaults
+
+    async def Execute(self, request: pb.ExecuteRequest, context: _Context) -> pb.ExecuteResponse:
+        live = self._start(request, _Kind.EXECUTE)
+        return pb.ExecuteResponse(execution=await self._outcome(live))
+
+    async def StreamExecute(
+        self, request: pb.StreamExecuteRequest, context: _Context
+    ) -> AsyncIterator[pb.StreamExecuteResponse]:
+        live = self._start(request, _Kind.EXECUTE)
+        try:
+            async for event in live.events.follow():
+                yield pb.StreamExecuteResponse(event=responses.event(event, live))
+        finally:
+            _left(live)
+
+    async def QuickExecute(
+        self, request: pb.QuickExecuteRequest, context: _Context
+    ) -> pb.QuickExecuteResponse:
+        spec = requests.spec(request.spec, self._defaults)
+        run = requests.execution(
+            code=request.code,
+            request_id_text=request.request_id,
+            options=request.options,
+            target=Target(limits=spec.limits, kind=_Kind.QUICK_EXECUTE),
+        )
+        return pb.QuickExecuteResponse(execution=await self._run_once(request.user_id, spec, run))
+
+    async def AnalyzeData(self, request: pb.AnalyzeDataRequest, context: _Context) -> pb.AnalyzeDataResponse:
+        spec = requests.spec(request.spec, self._defaults)
+        sandbox = None
+        if request.sandbox_id:
+            sandbox = self._registry.get(owner=current_caller().name, sandbox_id=request.sandbox_id)
+            spec = sandbox.spec
+        run = requests.execution(
+            code=_analysis_code(request),
+            request_id_text=request.request_id,
+            options=request.options,
+            target=Target(limits=spec.limits, kind=_Kind.ANALYZE_DATA),
+            extra_inputs=(_data(request),),
+        )
+        if sandbox is not None:
+            execution = await self._outcome(self._executions.start(sandbox, run))
+        else:
+            execution = await self._run_once(request.user_id, spec, run)
+        return pb.AnalyzeDataResponse(execution=execution)
+
+    def Debug(self, request: pb.DebugRequest, context: _Context) -> AsyncIterator[pb.DebugResponse]:
+        raise NotImplementedYet(feature="Debug")
+
+    def DebugSession(
+        self, request_iterator: AsyncIterator[pb.DebugSessionRequest], context: _Context
+    ) -> AsyncIterator[pb.DebugSessionResponse]:
+        raise NotImplementedYet(feature="DebugSession")
+
+    async def QueryTrace(self, request: pb.QueryTraceRequest, context: _Context) -> pb.QueryTraceResponse:
+        raise NotImplementedYet(feature="QueryTrace")
+
+    async def CancelExecution(
+        self, request: pb.CancelExecutionRequest, context: _Context
+    ) -> pb.CancelExecutionResponse:
+        live = self._find(request.execution_id)
+        live.cancel()
+        await live.wait()
+        return pb.CancelExecutionResponse(execution=responses.execution(live.execution))
+
+    async def GetExecution(
+        self, request: pb.GetExecutionRequest, context: _Context
+    ) -> pb.GetExecutionResponse:
+        live = self._find(request.execution_id)
+        requests.known_enum(request.view, pb.ExecutionView, "view")
+        if request.HasField("wait") and not live.done:
+            await _wait_at_most(live, request.wait.ToNanoseconds() / 1e9)
+        full = request.view != pb.EXECUTION_VIEW_BASIC
+        return pb.GetExecutionResponse(execution=responses.execution(live.execution, full=full))
+
+    async def ListExecutions(
+        self, request: pb.ListExecutionsRequest, context: _Context
+    ) -> pb.ListExecutionsResponse:
+        size = requests.page_size(request.page_size, default=_DEFAULT_PAGE, most=_LARGEST_PAGE)
+        requests.known_enum(request.view, pb.ExecutionView, "view")
+        wanted = _filter_of(request)
+        found = (
+            live.execution for live in self._history.newest_first(owner=current_caller().name) if wanted(live)
+        )
+        page, token = paging.page(found, size=size, token=request.page_token, key=lambda item: item.id)
+        full = request.view == pb.EXECUTION_VIEW_FULL
+        return pb.ListExecutionsResponse(
+            executions=[responses.execution(item, full=full) for item in page], next_page_token=token
+        )
+
+    async def WatchExecution(
+        self, request: pb.WatchExecutionRequest, context: _Context
+    ) -> AsyncIterator[pb.WatchExecutionResponse]:
+        live = self._find(request.execution_id)
+        after = request.after_sequence
+        if after < 0 or (live.done and after > live.events.last_sequence):
+            raise InvalidArgument(
+                field="after_sequence",
+                problem=f"must be from 0 to {live.events.last_sequence}; {after} was sent",
+            )
+        async for event in live.events.follow(after_sequence=after):
+            yield pb.WatchExecutionResponse(event=responses.event(event, live))
+
+    # --- shared ----------------------------------------------------------------------------------
+
+    def _start(self, request: pb.ExecuteRequest | pb.StreamExecuteRequest, kind: _Kind) -> LiveExecution:
+        sandbox_id = requests.identifier(request.sandbox_id, "sandbox_id")
+        sandbox = self._registry.get(owner=current_caller().name, sandbox_id=sandbox_id)
+        run = requests.execution(
+            code=request.code,
+            request_id_text=request.request_id,
+            options=request.options,
+            target=Target(limits=sandbox.spec.limits, kind=kind),
+        )
+        return self._executions.start(sandbox, run)
+
+    async def _outcome(self, live: LiveExecution) -> execution_pb2.Execution:
+        try:
+            await live.wait()
+        finally:
+            _left(live)
+        if live.refused is not None:
+            raise live.refused
+        return responses.execution(live.execution)
+
+    async def _run_once(self, user: str, spec: SandboxSpec, run: ExecutionRequest) -> execution_pb2.Execution:
+        """In a sandbox made for it and gone after it."""
+        caller = current_caller()
+        user_id = caller.acting_for(requests.user_id(user))
+        sandbox = await self._registry.create(owner=caller.name, user_id=user_id, spec=spec)
+        sandbox.single_use = True
+        try:
+            return await self._outcome(self._executions.start(sandbox, run))
+        finally:
+            self._registry.discard(sandbox)
+
+    def _find(self, execution_id: str) -> LiveExecution:
+        execution_id = requests.identifier(execution_id, "execution_id")
+        return self._history.get(owner=current_caller().name, execution_id=execution_id)
+
+
+def _left(live: LiveExecution) -> None:
+    """The caller is gone or has its answer; an execution that was not to outlive the call is cancelled."""
+    if not live.done and not live.execution.request.detach_on_disconnect:
+        live.cancel()
+
+
+async def _wait_at_most(live: LiveExecution, seconds: float) -> None:
+    try:
+        async with asyncio.timeout(min(max(seconds, 0.0), _LONGEST_WAIT_SECONDS)):
+            await live.wait()
+    except TimeoutError:
+        return
+
+
+def _analysis_code(request: pb.AnalyzeDataRequest) -> str:
+    match request.WhichOneof("method"):
+        case "code":
+            return request.code
+        case "analysis":
+            value = requests.known_enum(request.analysis, pb.AnalyzeDataRequest.Analysis, "analysis")
+            name = pb.AnalyzeDataRequest.Analysis.Name(value).removeprefix("ANALYSIS_")
+            if name in ANALYSES:
+                return ANALYSES[name]
+    known = ", ".join(f"ANALYSIS_{name}" for name in ANALYSES)
+    raise InvalidArgument(field="method", problem=f"is required: code, or one of {known}")
+
+
+def _data(request: pb.AnalyzeDataRequest) -> Input:
+    match request.WhichOneof("data"):
+        case "json":
+            return Input(name="data", format="json", payload=requests.bounded_text(request.json, "json"))
+        case "csv":
+            return Input(name="data", format="csv", payload=requests.bounded_text(request.csv, "csv"))
+        case _:
+            raise InvalidArgument(field="data", problem="is required: json or csv")
+
+
+def _filter_of(request: pb.ListExecutionsRequest) -> Any:
+    states = {
+        ExecutionState(execution_pb2.Execution.State.Name(value).removeprefix("STATE_"))
+        for value in request.states
+        if requests.known_enum(value, execution_pb2.Execution.State, "states")
+    }
+    kinds = {
+        ExecutionKind(execution_pb2.Execution.Kind.Name(value).removeprefix("KIND_"))
+        for value in request.kinds
+        if requests.known_enum(value, execution_pb2.Execution.Kind, "kinds")
+    }
+    after = request.start_time.ToNanoseconds() / 1e9 if request.HasField("start_time") else None
+    before = request.end_time.ToNanoseconds() / 1e9 if request.HasField("end_time") else None
+
+    def wanted(live: LiveExecution) -> bool:
+        item = live.execution
+        created = item.create_time.timestamp()
+        return (
+            (not request.sandbox_id or item.sandbox_id == request.sandbox_id)
+            and (not request.user_id or item.user_id == request.user_id)
+            and (not states or item.state in states)
+            and (not kinds or item.request.kind in kinds)
+            and (after is None or created >= after)
+            and (before is None or created < before)
+        )
+
+    return wanted

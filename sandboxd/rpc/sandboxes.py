@@ -1,0 +1,256 @@
+"""SandboxService at the edge: read the request, make one call, write the answer."""
+
+import asyncio
+import importlib.metadata
+from collections.abc import Sequence
+from typing import Any
+
+import grpc.aio
+from sandboxd_api.v1 import capabilities_pb2, sandbox_pb2, sandbox_service_pb2_grpc
+from sandboxd_api.v1 import sandbox_service_pb2 as pb
+
+from sandboxd.catalog.examples import EXAMPLES
+from sandboxd.catalog.functions import FUNCTIONS, FunctionDescription
+from sandboxd.catalog.templates import TEMPLATES
+from sandboxd.errors import InvalidArgument, NotImplementedYet, SandboxBusy
+from sandboxd.rpc import paging, requests, responses
+from sandboxd.rpc.authentication import current_caller
+from sandboxd.rpc.requests import Defaults
+from sandboxd.rpc.sizes import MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES
+from sandboxd.rpc.statistics import StatisticsSource
+from sandboxd.sandboxes.model import SandboxState
+from sandboxd.sandboxes.registry import SandboxRegistry
+from sandboxd.sandboxes.sandbox import Sandbox
+from sandboxd.supervisor.supervisor import Supervisor
+
+_Context = grpc.aio.ServicerContext[Any, Any]
+_DEFAULT_PAGE = 50
+_LARGEST_PAGE = 500
+_DEFAULT_VARIABLES = 200
+_MOST_VARIABLES = 10_000
+_STATE_WAIT_SECONDS = 10.0
+
+
+class SandboxServicer(sandbox_service_pb2_grpc.SandboxServiceServicer):
+    """Translates; decides nothing that is not about the wire."""
+
+    def __init__(
+        self,
+        *,
+        registry: SandboxRegistry,
+        supervisor: Supervisor,
+        defaults: Defaults,
+        statistics: StatisticsSource,
+    ) -> None:
+        self._registry = registry
+        self._supervisor = supervisor
+        self._defaults = defaults
+        self._statistics = statistics
+
+    async def CreateSandbox(
+        self, request: pb.CreateSandboxRequest, context: _Context
+    ) -> pb.CreateSandboxResponse:
+        requests.request_id(request.request_id)
+        caller = current_caller()
+        user_id = caller.acting_for(requests.user_id(request.user_id))
+        spec = requests.spec(request.spec, self._defaults)
+        sandbox = await self._registry.create(owner=caller.name, user_id=user_id, spec=spec)
+        return pb.CreateSandboxResponse(sandbox=self._wire(sandbox))
+
+    async def GetSandbox(self, request: pb.GetSandboxRequest, context: _Context) -> pb.GetSandboxResponse:
+        return pb.GetSandboxResponse(sandbox=self._wire(self._find(request.sandbox_id)))
+
+    async def ListSandboxes(
+        self, request: pb.ListSandboxesRequest, context: _Context
+    ) -> pb.ListSandboxesResponse:
+        size = requests.page_size(request.page_size, default=_DEFAULT_PAGE, most=_LARGEST_PAGE)
+        states = [requests.known_enum(value, sandbox_pb2.Sandbox.State, "states") for value in request.states]
+        wanted = not states or sandbox_pb2.Sandbox.STATE_ACTIVE in states
+        found = [
+            sandbox
+            for sandbox in self._registry.list(owner=current_caller().name)
+            if wanted and (not request.user_id or sandbox.user_id == request.user_id)
+        ]
+        page, token = paging.page(found, size=size, token=request.page_token, key=lambda sandbox: sandbox.id)
+        return pb.ListSandboxesResponse(
+            sandboxes=[self._wire(sandbox) for sandbox in page], next_page_token=token
+        )
+
+    async def DeleteSandbox(
+        self, request: pb.DeleteSandboxRequest, context: _Context
+    ) -> pb.DeleteSandboxResponse:
+        sandbox = self._find(request.sandbox_id)
+        await asyncio.shield(self._registry.remove(sandbox, SandboxState.DELETED))
+        return pb.DeleteSandboxResponse(sandbox=self._wire(sandbox))
+
+    async def GetSandboxState(
+        self, request: pb.GetSandboxStateRequest, context: _Context
+    ) -> pb.GetSandboxStateResponse:
+        sandbox = self._find(request.sandbox_id)
+        limit = _variable_limit(request)
+        try:
+            async with asyncio.timeout(_STATE_WAIT_SECONDS):
+                await sandbox.turn.acquire()
+        except TimeoutError:
+            raise SandboxBusy() from None
+        try:
+            sandbox.require_active()
+            sandbox.touch()
+            report = await sandbox.inspect(variable_limit=limit)
+        finally:
+            sandbox.turn.release()
+        return pb.GetSandboxStateResponse(
+            sandbox=self._wire(sandbox),
+            variables=[responses.variable(item) for item in report.variables[:limit]],
+            total_variable_count=max(report.total_count, 0) % 2**31,
+            live_thread_count=max(report.live_threads, 0) % 2**31,
+            memory_bytes=sandbox.used_memory_bytes(),
+        )
+
+    async def ForkSandbox(self, request: pb.ForkSandboxRequest, context: _Context) -> pb.ForkSandboxResponse:
+        raise NotImplementedYet(feature="ForkSandbox")
+
+    async def ListCheckpoints(
+        self, request: pb.ListCheckpointsRequest, context: _Context
+    ) -> pb.ListCheckpointsResponse:
+        raise NotImplementedYet(feature="ListCheckpoints")
+
+    async def CreateCheckpoint(
+        self, request: pb.CreateCheckpointRequest, context: _Context
+    ) -> pb.CreateCheckpointResponse:
+        raise NotImplementedYet(feature="CreateCheckpoint")
+
+    async def DropCheckpoint(
+        self, request: pb.DropCheckpointRequest, context: _Context
+    ) -> pb.DropCheckpointResponse:
+        raise NotImplementedYet(feature="DropCheckpoint")
+
+    async def RewindSandbox(
+        self, request: pb.RewindSandboxRequest, context: _Context
+    ) -> pb.RewindSandboxResponse:
+        raise NotImplementedYet(feature="RewindSandbox")
+
+    async def GetStatistics(
+        self, request: pb.GetStatisticsRequest, context: _Context
+    ) -> pb.GetStatisticsResponse:
+        return pb.GetStatisticsResponse(statistics=self._statistics.answer(request, current_caller()))
+
+    async def GetCapabilities(
+        self, request: pb.GetCapabilitiesRequest, context: _Context
+    ) -> pb.GetCapabilitiesResponse:
+        return pb.GetCapabilitiesResponse(capabilities=self._capabilities())
+
+    async def ListFunctions(
+        self, request: pb.ListFunctionsRequest, context: _Context
+    ) -> pb.ListFunctionsResponse:
+        sandbox = self._find(request.sandbox_id)
+        size = requests.page_size(request.page_size, default=_DEFAULT_PAGE, most=_LARGEST_PAGE)
+        page, token = paging.page(FUNCTIONS, size=size, token=request.page_token, key=lambda item: item.name)
+        policy = sandbox.spec.policy
+        return pb.ListFunctionsResponse(
+            functions=[_function(item, sandbox) for item in page],
+            next_page_token=token,
+            allowed_modules=policy.allowed_modules if policy.restricted else [],
+            blocked_builtins=policy.blocked_builtins if policy.restricted else [],
+        )
+
+    async def ListExamples(
+        self, request: pb.ListExamplesRequest, context: _Context
+    ) -> pb.ListExamplesResponse:
+        self._find(request.sandbox_id)
+        size = requests.page_size(request.page_size, default=_DEFAULT_PAGE, most=_LARGEST_PAGE)
+        page, token = paging.page(EXAMPLES, size=size, token=request.page_token, key=lambda item: item.name)
+        examples = [
+            sandbox_pb2.CodeExample(
+                name=item.name,
+                title=item.title,
+                description=item.description,
+                code=item.code,
+                requires_database=item.needs_database,
+            )
+            for item in page
+        ]
+        return pb.ListExamplesResponse(examples=examples, next_page_token=token)
+
+    async def CreateProcessorTemplate(
+        self, request: pb.CreateProcessorTemplateRequest, context: _Context
+    ) -> pb.CreateProcessorTemplateResponse:
+        self._find(request.sandbox_id)
+        for template in TEMPLATES:
+            if template.name == request.name:
+                message = sandbox_pb2.ProcessorTemplate(
+                    name=template.name, description=template.description, code=template.code
+                )
+                return pb.CreateProcessorTemplateResponse(template=message)
+        known = ", ".join(template.name for template in TEMPLATES)
+        raise InvalidArgument(field="name", problem=f"no template of that name; known: {known}")
+
+    # --- shared ----------------------------------------------------------------------------------
+
+    def _find(self, sandbox_id: str) -> Sandbox:
+        sandbox_id = requests.identifier(sandbox_id, "sandbox_id")
+        return self._registry.get(owner=current_caller().name, sandbox_id=sandbox_id)
+
+    def _wire(self, sandbox: Sandbox) -> sandbox_pb2.Sandbox:
+        return responses.sandbox(sandbox, self._supervisor.grade)
+
+    def _capabilities(self) -> capabilities_pb2.Capabilities:
+        layer_states = capabilities_pb2.IsolationLayer
+        layers = [
+            capabilities_pb2.IsolationLayer(
+                name=layer.name,
+                state=layer_states.STATE_ACTIVE if layer.available else layer_states.STATE_MISSING,
+                detail=layer.detail,
+                remedy=layer.fix,
+            )
+            for layer in self._supervisor.layers
+        ]
+        return capabilities_pb2.Capabilities(
+            isolation_grade=responses.grade(self._supervisor.grade),
+            isolation_layers=layers,
+            default_limits=responses.limits(self._defaults.limits),
+            maximum_limits=responses.limits(self._defaults.maximum),
+            versions=_versions(self._supervisor),
+            default_language_policy=sandbox_pb2.LanguagePolicy(
+                mode=sandbox_pb2.LanguagePolicy.MODE_RESTRICTED,
+                allowed_modules=self._defaults.allowed_modules,
+            ),
+            unrestricted_allowed=True,
+            databases=sorted(self._defaults.databases),
+            checkpoints=False,
+            checkpoints_missing_reason="not part of this server version",
+            maximum_request_bytes=MAX_REQUEST_BYTES,
+            maximum_response_bytes=MAX_RESPONSE_BYTES,
+        )
+
+
+def _versions(supervisor: Supervisor) -> Sequence[capabilities_pb2.ComponentVersion]:
+    pairs = {
+        "sandboxd": importlib.metadata.version("sandboxd"),
+        "python": supervisor.python_version,
+        **supervisor.packages,
+    }
+    return [capabilities_pb2.ComponentVersion(name=name, version=text) for name, text in pairs.items()]
+
+
+def _function(item: FunctionDescription, sandbox: Sandbox) -> sandbox_pb2.GuestFunction:
+    return sandbox_pb2.GuestFunction(
+        name=item.name,
+        signature=item.signature,
+        description=item.description,
+        example=item.example,
+        category=item.category,
+        awaitable=item.awaitable,
+        available=bool(sandbox.spec.database_grants) if item.needs_database else True,
+    )
+
+
+def _variable_limit(request: pb.GetSandboxStateRequest) -> int:
+    if not request.HasField("max_variables"):
+        return _DEFAULT_VARIABLES
+    if not 1 <= request.max_variables <= _MOST_VARIABLES:
+        raise InvalidArgument(
+            field="max_variables",
+            problem=f"must be from 1 to {_MOST_VARIABLES}; {request.max_variables} was sent",
+        )
+    return int(request.max_variables)
