@@ -14,7 +14,7 @@ class _Message(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 # --- host to guest -----------------------------------------------------------------------------
 
 
-class LanguageRules(_Message):
+class LanguageRules(_Message, frozen=True):
     """Guidance for user frames; the kernel holds whether or not they are on."""
 
     restricted: bool
@@ -25,7 +25,7 @@ class LanguageRules(_Message):
     blocked_builtins: list[str]
 
 
-class Configure(_Message, tag="configure"):
+class Configure(_Message, frozen=True, tag="configure"):
     """The first message to a guest: what holds for all executions of its sandbox."""
 
     rules: LanguageRules
@@ -36,7 +36,7 @@ class Configure(_Message, tag="configure"):
     """Names of the databases granted; empty means that none is configured."""
 
 
-class Input(_Message):
+class Input(_Message, frozen=True):
     """A variable bound before the run."""
 
     name: str
@@ -45,7 +45,7 @@ class Input(_Message):
     """JSON text becomes plain Python objects, CSV text a DataFrame."""
 
 
-class Run(_Message, tag="run"):
+class Run(_Message, frozen=True, tag="run"):
     """Run `source` in the sandbox's namespace."""
 
     run_id: int
@@ -56,14 +56,14 @@ class Run(_Message, tag="run"):
     inputs: list[Input] = []
 
 
-class Inspect(_Message, tag="inspect"):
+class Inspect(_Message, frozen=True, tag="inspect"):
     """Report the namespace's variables."""
 
     request_id: int
     variable_limit: int = 200
 
 
-class CallReply(_Message, tag="call_reply"):
+class CallReply(_Message, frozen=True, tag="call_reply"):
     """The host's answer to a `Call`: either a payload or an error."""
 
     call_id: int
@@ -80,20 +80,20 @@ HostMessage: TypeAlias = Configure | Run | Inspect | CallReply
 # --- guest to host -----------------------------------------------------------------------------
 
 
-class Ready(_Message, tag="ready"):
+class Ready(_Message, frozen=True, tag="ready"):
     """The guest is locked down and waits; carries the fork gate's listener where there is one."""
 
     fork_gate: bool
 
 
-class SetupFailed(_Message, tag="setup_failed"):
+class SetupFailed(_Message, frozen=True, tag="setup_failed"):
     """A set-up step failed: no user code ran, the guest exits."""
 
     step: str
     problem: str
 
 
-class LogEntry(_Message, tag="log"):
+class LogEntry(_Message, frozen=True, tag="log"):
     """One line of the debug log."""
 
     run_id: int
@@ -106,7 +106,7 @@ class LogEntry(_Message, tag="log"):
     truncated: bool = False
 
 
-class VariableReport(_Message):
+class VariableReport(_Message, frozen=True):
     """A variable: a summary anyone can read and, where cheap, its typed value."""
 
     name: str
@@ -116,7 +116,7 @@ class VariableReport(_Message):
     value: Value | None = None
 
 
-class Inspected(_Message, tag="inspected"):
+class Inspected(_Message, frozen=True, tag="inspected"):
     """A variable that user code asked to be recorded."""
 
     run_id: int
@@ -125,13 +125,13 @@ class Inspected(_Message, tag="inspected"):
     line: int
 
 
-class LogDropped(_Message, tag="log_dropped"):
+class LogDropped(_Message, frozen=True, tag="log_dropped"):
     """The log cap was reached; sent once with the run's first dropped entry."""
 
     run_id: int
 
 
-class Violation(_Message):
+class Violation(_Message, frozen=True):
     """A place where user code breaks a language rule."""
 
     rule: str
@@ -142,7 +142,7 @@ class Violation(_Message):
     alternative: str
 
 
-class FrameReport(_Message):
+class FrameReport(_Message, frozen=True):
     """One call level of a failure, innermost last."""
 
     function: str
@@ -153,7 +153,7 @@ class FrameReport(_Message):
     variables: list[VariableReport] = []
 
 
-class FailureReport(_Message):
+class FailureReport(_Message, frozen=True):
     """Why user code ended without a result."""
 
     kind: Literal["exception", "syntax_error", "policy_violation", "interrupted", "memory_error"]
@@ -164,7 +164,7 @@ class FailureReport(_Message):
     violations: list[Violation] = []
 
 
-class Finished(_Message, tag="finished"):
+class Finished(_Message, frozen=True, tag="finished"):
     """The end of a run; exactly one of `value` and `failure` is set unless the run had no value."""
 
     run_id: int
@@ -178,7 +178,7 @@ class Finished(_Message, tag="finished"):
     dropped_log_entries: int = 0
 
 
-class StateReport(_Message, tag="state"):
+class StateReport(_Message, frozen=True, tag="state"):
     """The answer to `Inspect`."""
 
     request_id: int
@@ -187,7 +187,7 @@ class StateReport(_Message, tag="state"):
     live_threads: int
 
 
-class Call(_Message, tag="call"):
+class Call(_Message, frozen=True, tag="call"):
     """User code asks the host for something only the host may do, such as a query."""
 
     run_id: int

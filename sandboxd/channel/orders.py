@@ -15,7 +15,7 @@ class _Order(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 # --- host to zygote ----------------------------------------------------------------------------
 
 
-class StartZygote(_Order, tag="start"):
+class StartZygote(_Order, frozen=True, tag="start"):
     """The first order: set up the layers of `plan`, preload, report `ZygoteReady`."""
 
     plan: IsolationPlan
@@ -23,11 +23,11 @@ class StartZygote(_Order, tag="start"):
     """A set-up step of every guest that is to fail; only tests ask for one."""
 
 
-class IdsMapped(_Order, tag="ids_mapped"):
+class IdsMapped(_Order, frozen=True, tag="ids_mapped"):
     """The host has written the id maps that `NeedIdMap` asked for."""
 
 
-class Spawn(_Order, tag="spawn"):
+class Spawn(_Order, frozen=True, tag="spawn"):
     """Fork a guest. Three descriptors come along: its channel, stdout and stderr."""
 
     guest_id: int
@@ -44,11 +44,11 @@ HostOrder: TypeAlias = StartZygote | IdsMapped | Spawn
 # --- zygote to host ----------------------------------------------------------------------------
 
 
-class NeedIdMap(_Order, tag="need_id_map"):
+class NeedIdMap(_Order, frozen=True, tag="need_id_map"):
     """The sender waits in a new user namespace for its id maps."""
 
 
-class ZygoteReady(_Order, tag="ready"):
+class ZygoteReady(_Order, frozen=True, tag="ready"):
     """Preloaded and waiting for orders; a pidfd of the zygote comes along."""
 
     python_version: str
@@ -56,27 +56,27 @@ class ZygoteReady(_Order, tag="ready"):
     """Versions of the preloaded packages."""
 
 
-class ZygoteFailed(_Order, tag="failed"):
+class ZygoteFailed(_Order, frozen=True, tag="failed"):
     """The zygote could not be set up and exits."""
 
     step: str
     problem: str
 
 
-class Spawned(_Order, tag="spawned"):
+class Spawned(_Order, frozen=True, tag="spawned"):
     """The guest's process exists; its pidfd comes along. It says on its own channel when it is ready."""
 
     guest_id: int
 
 
-class SpawnFailed(_Order, tag="spawn_failed"):
+class SpawnFailed(_Order, frozen=True, tag="spawn_failed"):
     """fork(2) failed; nothing was made."""
 
     guest_id: int
     problem: str
 
 
-class Exited(_Order, tag="exited"):
+class Exited(_Order, frozen=True, tag="exited"):
     """The guest is gone and reaped."""
 
     guest_id: int

@@ -13,51 +13,51 @@ class _Node(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=
     """Base of every value: a tagged array."""
 
 
-class NullValue(_Node, tag="null"):
+class NullValue(_Node, frozen=True, tag="null"):
     """None."""
 
 
-class BoolValue(_Node, tag="bool"):
+class BoolValue(_Node, frozen=True, tag="bool"):
     """A truth value."""
 
     value: bool
     type_name: str = ""
 
 
-class IntValue(_Node, tag="int"):
+class IntValue(_Node, frozen=True, tag="int"):
     """An integer that fits 64 bits, signed."""
 
     value: int
     type_name: str = ""
 
 
-class BigIntValue(_Node, tag="bigint"):
+class BigIntValue(_Node, frozen=True, tag="bigint"):
     """An integer beyond 64 bits, as decimal text."""
 
     text: str
 
 
-class FloatValue(_Node, tag="float"):
+class FloatValue(_Node, frozen=True, tag="float"):
     """A double, NaN and infinities included."""
 
     value: float
     type_name: str = ""
 
 
-class ComplexValue(_Node, tag="complex"):
+class ComplexValue(_Node, frozen=True, tag="complex"):
     """A complex number."""
 
     real: float
     imag: float
 
 
-class DecimalValue(_Node, tag="decimal"):
+class DecimalValue(_Node, frozen=True, tag="decimal"):
     """An exact decimal, as text."""
 
     text: str
 
 
-class TextValue(_Node, tag="text"):
+class TextValue(_Node, frozen=True, tag="text"):
     """A string; `text` is its head when `total_length` (characters) is larger."""
 
     text: str
@@ -65,7 +65,7 @@ class TextValue(_Node, tag="text"):
     type_name: str = ""
 
 
-class BytesValue(_Node, tag="bytes"):
+class BytesValue(_Node, frozen=True, tag="bytes"):
     """Bytes; `data` is their head when `total_length` is larger."""
 
     data: bytes
@@ -73,7 +73,7 @@ class BytesValue(_Node, tag="bytes"):
     type_name: str = ""
 
 
-class TimestampValue(_Node, tag="timestamp"):
+class TimestampValue(_Node, frozen=True, tag="timestamp"):
     """An instant: seconds and nanoseconds since the epoch, and the zone's offset from UTC in seconds."""
 
     seconds: int
@@ -81,31 +81,31 @@ class TimestampValue(_Node, tag="timestamp"):
     offset_seconds: int
 
 
-class LocalDatetimeValue(_Node, tag="localdatetime"):
+class LocalDatetimeValue(_Node, frozen=True, tag="localdatetime"):
     """A date and time without zone, ISO 8601."""
 
     text: str
 
 
-class DateValue(_Node, tag="date"):
+class DateValue(_Node, frozen=True, tag="date"):
     """A calendar date, ISO 8601."""
 
     text: str
 
 
-class TimeValue(_Node, tag="time"):
+class TimeValue(_Node, frozen=True, tag="time"):
     """A time of day, ISO 8601."""
 
     text: str
 
 
-class DurationValue(_Node, tag="duration"):
+class DurationValue(_Node, frozen=True, tag="duration"):
     """A length of time in microseconds."""
 
     micros: int
 
 
-class IntervalValue(_Node, tag="interval"):
+class IntervalValue(_Node, frozen=True, tag="interval"):
     """An SQL interval: its three parts do not convert into each other."""
 
     months: int
@@ -113,33 +113,33 @@ class IntervalValue(_Node, tag="interval"):
     micros: int
 
 
-class UuidValue(_Node, tag="uuid"):
+class UuidValue(_Node, frozen=True, tag="uuid"):
     """A UUID in its canonical text form."""
 
     text: str
 
 
-class JsonValue(_Node, tag="json"):
+class JsonValue(_Node, frozen=True, tag="json"):
     """A JSON document as text."""
 
     text: str
 
 
-class ListValue(_Node, tag="list"):
+class ListValue(_Node, frozen=True, tag="list"):
     """A list; the head of it when `total_count` is larger."""
 
     items: list["Value"]
     total_count: int
 
 
-class TupleValue(_Node, tag="tuple"):
+class TupleValue(_Node, frozen=True, tag="tuple"):
     """A tuple; the head of it when `total_count` is larger."""
 
     items: list["Value"]
     total_count: int
 
 
-class SetValue(_Node, tag="set"):
+class SetValue(_Node, frozen=True, tag="set"):
     """A set; some of its members when `total_count` is larger."""
 
     items: list["Value"]
@@ -147,21 +147,21 @@ class SetValue(_Node, tag="set"):
     frozen: bool
 
 
-class RecordValue(_Node, tag="record"):
+class RecordValue(_Node, frozen=True, tag="record"):
     """A dict whose keys are all strings, in its order."""
 
     fields: list[tuple[str, "Value"]]
     total_count: int
 
 
-class MapValue(_Node, tag="map"):
+class MapValue(_Node, frozen=True, tag="map"):
     """A dict with keys of any kind, in its order."""
 
     entries: list[tuple["Value", "Value"]]
     total_count: int
 
 
-class DescriptionValue(_Node, tag="description"):
+class DescriptionValue(_Node, frozen=True, tag="description"):
     """What has no typed form: its type's name and a bounded text."""
 
     type_name: str
@@ -169,35 +169,35 @@ class DescriptionValue(_Node, tag="description"):
     truncated: bool
 
 
-class IntColumn(_Node, tag="ints"):
+class IntColumn(_Node, frozen=True, tag="ints"):
     """Integers of a column; positions in `nulls` hold no value."""
 
     values: list[int]
     nulls: list[int]
 
 
-class FloatColumn(_Node, tag="floats"):
+class FloatColumn(_Node, frozen=True, tag="floats"):
     """Doubles of a column; positions in `nulls` hold no value."""
 
     values: list[float]
     nulls: list[int]
 
 
-class BoolColumn(_Node, tag="bools"):
+class BoolColumn(_Node, frozen=True, tag="bools"):
     """Truth values of a column; positions in `nulls` hold no value."""
 
     values: list[bool]
     nulls: list[int]
 
 
-class TextColumn(_Node, tag="texts"):
+class TextColumn(_Node, frozen=True, tag="texts"):
     """Strings of a column; positions in `nulls` hold no value."""
 
     values: list[str]
     nulls: list[int]
 
 
-class ValueColumn(_Node, tag="values"):
+class ValueColumn(_Node, frozen=True, tag="values"):
     """A column of mixed or rich values."""
 
     values: list["Value"]
@@ -206,7 +206,7 @@ class ValueColumn(_Node, tag="values"):
 Column: TypeAlias = IntColumn | FloatColumn | BoolColumn | TextColumn | ValueColumn
 
 
-class NamedColumn(_Node, tag="column"):
+class NamedColumn(_Node, frozen=True, tag="column"):
     """A column of a table: name, dtype and values."""
 
     name: str
@@ -214,7 +214,7 @@ class NamedColumn(_Node, tag="column"):
     values: Column
 
 
-class ArrayValue(_Node, tag="array"):
+class ArrayValue(_Node, frozen=True, tag="array"):
     """An n-dimensional array in C order; the head of it when `total_count` is larger."""
 
     dtype: str
@@ -223,7 +223,7 @@ class ArrayValue(_Node, tag="array"):
     total_count: int
 
 
-class TableValue(_Node, tag="table"):
+class TableValue(_Node, frozen=True, tag="table"):
     """A table such as a DataFrame; its first rows and columns when the totals are larger."""
 
     columns: list[NamedColumn]
@@ -232,7 +232,7 @@ class TableValue(_Node, tag="table"):
     total_columns: int
 
 
-class SeriesValue(_Node, tag="series"):
+class SeriesValue(_Node, frozen=True, tag="series"):
     """One labelled column; its first rows when `total_rows` is larger."""
 
     column: NamedColumn

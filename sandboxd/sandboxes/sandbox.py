@@ -127,7 +127,7 @@ class Sandbox:
         return self._guest.cgroup.memory_bytes()
 
     def kill(self, state: SandboxState) -> GuestProcess | None:
-        """Ends it for good: no instruction of it runs any more. Returns the guest, which is not reaped yet."""
+        """Ends it for good: no instruction of it runs any more. Returns the guest, not reaped yet."""
         if self.state is SandboxState.ACTIVE:
             self.state = state
             self.end_time = datetime.now(UTC)

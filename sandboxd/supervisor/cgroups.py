@@ -1,7 +1,7 @@
-"""Control groups of guests: memory, CPU and number of tasks, held by the kernel.
+"""Control groups of guests: memory and CPU, held by the kernel. Tasks are held by resource limits.
 
 Each controller is used where the host has it, version 1 or 2; the groups are made below the server's
-own, so that whoever runs the server goes on accounting for it. Sources: cgroup-v1/{memory,cpuacct}.rst,
+own, so that whoever runs the server goes on accounting for it. Sources: cgroup-v1/memory.rst,
 cgroup-v2.rst, scheduler/sched-bwc.rst of the kernel's documentation.
 """
 
@@ -16,7 +16,8 @@ MEMORY_SLACK_BYTES = 32 * 1024 * 1024
 """Above the memory limit, so that resource limits fire first: they give a MemoryError, this kills."""
 _CPU_PERIOD_MICROS = 20_000
 """Short, so that a throttled snippet waits 10 ms instead of the default period's 50."""
-_CONTROLLERS = ("memory", "cpu", "cpuacct", "pids")
+_CONTROLLERS = ("memory", "cpu")
+"""No more than needed: each one makes attaching a guest dearer."""
 _REMOVE_TRIES = 50
 _REMOVE_PAUSE_SECONDS = 0.01
 
@@ -27,7 +28,6 @@ class CgroupLimits:
 
     memory_bytes: int
     cpu_percent: int
-    tasks: int
 
 
 class Cgroup:
@@ -37,7 +37,6 @@ class Cgroup:
         self._directories = directories
         self._version = version
         self._oom_path = self._path("memory", "memory.oom_control", "memory.events")
-        self._cpu_path = self._path("cpuacct" if version == 1 else "cpu", "cpuacct.usage", "cpu.stat")
         self._peak_path = self._path("memory", "memory.max_usage_in_bytes", "memory.peak")
 
     def _path(self, controller: str, name_v1: str, name_v2: str) -> Path:
@@ -56,19 +55,11 @@ class Cgroup:
             with contextlib.suppress(OSError):  # no swap accounting: nothing to switch off
                 _write(self._directories["memory"] / "memory.swap.max", 0)
             _write(self._directories["cpu"] / "cpu.max", f"{quota} {_CPU_PERIOD_MICROS}")
-        _write(self._directories["pids"] / "pids.max", limits.tasks)
 
     def attach(self, pid: int) -> None:
         """Moves a process in. Waits for an RCU grace period, up to 15 ms: not for the event loop."""
         for directory in set(self._directories.values()):
             _write(directory / "cgroup.procs", pid)
-
-    def cpu_nanos(self) -> int:
-        """CPU time used so far, by all that ever ran in the group."""
-        text = self._cpu_path.read_text()
-        if self._version == 1:
-            return int(text)
-        return int(text.split("usage_usec ", 1)[1].split("\n", 1)[0]) * 1000
 
     def peak_memory_bytes(self) -> int:
         """Most memory charged at once, since the last `reset_peak`; 0 where the kernel does not count it."""
@@ -167,8 +158,8 @@ def _make_tree(parents: dict[str, Path], *, version: int) -> CgroupTree:
     tree = CgroupTree(roots, version=version)
     try:
         if version == 2:
-            _write(roots["memory"] / "cgroup.subtree_control", "+memory +cpu +pids")
-        trial = tree.create("probe", CgroupLimits(memory_bytes=1 << 26, cpu_percent=50, tasks=4))
+            _write(roots["memory"] / "cgroup.subtree_control", "+memory +cpu")
+        trial = tree.create("probe", CgroupLimits(memory_bytes=1 << 26, cpu_percent=50))
         trial.remove()
     except OSError:
         tree.remove()
@@ -181,7 +172,7 @@ def _delegate(parent: Path) -> None:
     leaf = parent / "sandboxd-host"
     leaf.mkdir(exist_ok=True)
     _write(leaf / "cgroup.procs", os.getpid())
-    _write(parent / "cgroup.subtree_control", "+memory +cpu +pids")
+    _write(parent / "cgroup.subtree_control", "+memory +cpu")
 
 
 def _own_groups() -> dict[str, str]:
@@ -210,7 +201,7 @@ def _parents_v2(own: dict[str, str]) -> dict[str, Path]:
             controllers = (parent / "cgroup.controllers").read_text().split()
         except OSError:
             continue
-        if {"memory", "cpu", "pids"} <= set(controllers):
+        if {"memory", "cpu"} <= set(controllers):
             return dict.fromkeys(_CONTROLLERS, parent)
     return {}
 

@@ -36,7 +36,7 @@ class GuestExit:
     oom_killed: bool
     """The kernel killed it, or a process of its group, for memory."""
     cpu_nanos: int = 0
-    """CPU time of its whole life, where a control group counted it."""
+    """CPU time of its whole life; 0 when nobody could tell."""
     peak_memory_bytes: int = 0
     """Most memory since the peak was last reset, where a control group counted it."""
 
@@ -106,6 +106,7 @@ class GuestProcess:
         self._ready: asyncio.Future[None] = loop.create_future()
         self._killed_for = ""
         self._status: int | None = None
+        self._cpu_nanos = 0
         self._reaped = asyncio.Event()
         self._on_gone: list[Callable[[GuestProcess], None]] = []
         channel.setblocking(False)
@@ -156,9 +157,10 @@ class GuestProcess:
         if self.pidfd < 0:
             self._finish()
 
-    def reaped(self, status: int) -> None:
-        """The zygote's report of the exit status."""
+    def reaped(self, status: int, *, cpu_nanos: int) -> None:
+        """The zygote's report of the exit status and the CPU time."""
         self._status = status
+        self._cpu_nanos = cpu_nanos
         self._reaped.set()
 
     # --- talking ---------------------------------------------------------------------------------
@@ -224,7 +226,8 @@ class GuestProcess:
         if isinstance(message, Ready) and message.fork_gate == (self.gate is not None):
             self._unwatch(self._channel.fileno())
             self._watch(self._channel.fileno(), self._channel_readable)
-            (self.base_resident_bytes,) = pidfds.status_bytes(self.pid, "VmRSS")
+            if self.cgroup is None:  # a group counts what is the guest's own by itself
+                (self.base_resident_bytes,) = pidfds.status_bytes(self.pid, "VmRSS")
             self._ready.set_result(None)
         elif isinstance(message, SetupFailed):
             self._not_ready(message.step, message.problem)
@@ -232,10 +235,13 @@ class GuestProcess:
             raise ChannelBroken("no greeting")
 
     def _not_ready(self, step: str, problem: str) -> None:
+        self._refuse(step, problem)
+        self.kill(f"set-up failed at {step}")
+
+    def _refuse(self, step: str, problem: str) -> None:
         if not self._ready.done():
             self._ready.set_exception(GuestSetupFailed(step=step, problem=problem))
             self._ready.exception()  # whoever waits sees it; nobody may be waiting
-        self.kill(f"set-up failed at {step}")
 
     def _channel_readable(self) -> None:
         try:
@@ -315,15 +321,14 @@ class GuestProcess:
         self.drain_output()
         group = self.cgroup
         oom = bool(group and group.oom_kills())
-        if not self._ready.done():
-            self._not_ready("start", "the guest died before it was ready")
+        self._refuse("start", "the guest died before it was ready")
         self._close()
         self.exited.set_result(
             GuestExit(
                 status=self._status,
                 killed_for=self._killed_for,
                 oom_killed=oom and not self._killed_for,
-                cpu_nanos=group.cpu_nanos() if group else 0,
+                cpu_nanos=self._cpu_nanos,
                 peak_memory_bytes=group.peak_memory_bytes() if group else 0,
             )
         )

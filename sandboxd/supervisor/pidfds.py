@@ -1,9 +1,11 @@
 """Processes by descriptor: a pidfd never names another process, as a reused pid would. See pidfd_open(2)."""
 
 import contextlib
-import os
 import signal
+import time
 from pathlib import Path
+
+_CPUCLOCK_SCHED = 2  # linux/posix-timers.h
 
 
 def send_signal(pidfd: int, number: signal.Signals) -> bool:
@@ -24,13 +26,14 @@ def pid_of(pidfd: int) -> int:
 
 
 def cpu_nanos(pid: int) -> int:
-    """CPU time of the live threads of process `pid`; 0 when it is gone. Source: scheduler/sched-stats.rst."""
-    total = 0
-    with contextlib.suppress(OSError):
-        for task in os.listdir(f"/proc/{pid}/task"):
-            with contextlib.suppress(OSError):
-                total += int(Path(f"/proc/{pid}/task/{task}/schedstat").read_text().split()[0])
-    return total
+    """CPU time of process `pid`, threads that ended included; 0 when it is gone.
+
+    The clock id of another process's CPU clock as clock_getcpuclockid(3) makes it.
+    """
+    try:
+        return time.clock_gettime_ns(((~pid) << 3) | _CPUCLOCK_SCHED)
+    except OSError:
+        return 0
 
 
 def status_bytes(pid: int, *keys: str) -> list[int]:

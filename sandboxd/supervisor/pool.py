@@ -7,7 +7,8 @@ from collections.abc import Awaitable, Callable
 from sandboxd.errors import SandboxdError
 from sandboxd.supervisor.guest_process import GuestProcess
 
-_PARALLEL_FILLS = 2
+_PARALLEL_FILLS = 8
+"""Attaching to a control group waits for the kernel unless others do it at the same time."""
 _FIRST_PAUSE_SECONDS = 0.05
 _LONGEST_PAUSE_SECONDS = 2.0
 

@@ -53,7 +53,7 @@ class Spawner:
         self._uids = itertools.cycle(range(1, UID_COUNT))
         self._used_uids: set[int] = set()
         # Attaching waits for an RCU grace period; back to back these are cheap, so a few threads do.
-        self._threads = ThreadPoolExecutor(max_workers=4, thread_name_prefix="cgroup")
+        self._threads = ThreadPoolExecutor(max_workers=8, thread_name_prefix="cgroup")
         self._removals: set[asyncio.Future[bool]] = set()
 
     async def spawn(self, zygote: ZygoteProcess, shape: GuestShape, *, cpu_percent: int) -> GuestProcess:
@@ -160,7 +160,6 @@ def _group_limits(shape: GuestShape, cpu_percent: int) -> CgroupLimits:
         # The workspace's pages are charged to the group, beside the memory of the guest itself.
         memory_bytes=shape.memory_bytes + shape.workspace_bytes,
         cpu_percent=cpu_percent,
-        tasks=shape.threads + 1,
     )
 
 

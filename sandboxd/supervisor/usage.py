@@ -26,6 +26,4 @@ class UsageMeter:
     def _cpu_nanos(self) -> int:
         if self._guest.exited.done():
             return self._guest.exited.result().cpu_nanos
-        if self._guest.cgroup is None:
-            return pidfds.cpu_nanos(self._guest.pid)
-        return self._guest.cgroup.cpu_nanos()
+        return pidfds.cpu_nanos(self._guest.pid)

@@ -166,7 +166,7 @@ class ZygoteProcess:
             case Exited():
                 guest = self.guests.get(report.guest_id)
                 if guest:
-                    guest.reaped(report.status)
+                    guest.reaped(report.status, cpu_nanos=round(report.cpu_seconds * 1e9))
 
     def _map_ids(self) -> None:
         try:
