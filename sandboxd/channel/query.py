@@ -19,7 +19,7 @@ class _Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 # --- guest to host -----------------------------------------------------------------------------
 
 
-class QueryQuestion(_Record):
+class QueryQuestion(_Record, frozen=True, kw_only=True):
     """One SQL statement. Parameters are named (`:name`) or positional, never both."""
 
     sql: str
@@ -31,13 +31,13 @@ class QueryQuestion(_Record):
     """Lowers the sandbox's cap for this query; None keeps it."""
 
 
-class TablesQuestion(_Record):
+class TablesQuestion(_Record, frozen=True, kw_only=True):
     """Which tables may be read?"""
 
     database: str = ""
 
 
-class SchemaQuestion(_Record):
+class SchemaQuestion(_Record, frozen=True, kw_only=True):
     """What does one table look like?"""
 
     table: str
@@ -47,14 +47,14 @@ class SchemaQuestion(_Record):
 # --- host to guest -----------------------------------------------------------------------------
 
 
-class ResultColumn(_Record):
+class ResultColumn(_Record, frozen=True, kw_only=True):
     """A column of a result: its name as the database gave it, and the database's own type name."""
 
     name: str
     db_type: str
 
 
-class QueryReply(_Record):
+class QueryReply(_Record, frozen=True, kw_only=True):
     """The rows of a query, column by column: `data[i]` holds the values of `columns[i]`."""
 
     columns: list[ResultColumn]
@@ -68,7 +68,7 @@ class QueryReply(_Record):
     warnings: list[str] = []
 
 
-class TableEntry(_Record):
+class TableEntry(_Record, frozen=True, kw_only=True):
     """A table or view that may be read."""
 
     name: str
@@ -76,13 +76,13 @@ class TableEntry(_Record):
     estimated_rows: int | None = None
 
 
-class TablesReply(_Record):
+class TablesReply(_Record, frozen=True, kw_only=True):
     """All tables that may be read, by name."""
 
     tables: list[TableEntry]
 
 
-class SchemaColumn(_Record):
+class SchemaColumn(_Record, frozen=True, kw_only=True):
     """A column of a table."""
 
     name: str
@@ -93,7 +93,7 @@ class SchemaColumn(_Record):
     comment: str = ""
 
 
-class ForeignKey(_Record):
+class ForeignKey(_Record, frozen=True, kw_only=True):
     """Columns that refer to columns of another table."""
 
     columns: list[str]
@@ -101,7 +101,7 @@ class ForeignKey(_Record):
     target_columns: list[str]
 
 
-class Index(_Record):
+class Index(_Record, frozen=True, kw_only=True):
     """An index of a table."""
 
     name: str
@@ -109,7 +109,7 @@ class Index(_Record):
     unique: bool
 
 
-class SchemaReply(_Record):
+class SchemaReply(_Record, frozen=True, kw_only=True):
     """One table."""
 
     table: str
