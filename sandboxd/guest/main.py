@@ -1,0 +1,49 @@
+"""The guest's loop: takes the host's messages one by one until the host hangs up.
+
+User code runs inside `runner.run`; no exception of it and no signal ends the loop.
+"""
+
+import socket
+
+from sandboxd.channel.framing import ChannelBroken
+from sandboxd.channel.messages import Configure, Finished, HostMessage, Inspect, Run
+from sandboxd.guest import runner, state
+from sandboxd.guest.failures import out_of_memory
+from sandboxd.guest.session import Session
+
+
+def serve(channel: socket.socket) -> None:
+    """Serves `channel`; returns when the host has closed or broken it."""
+    session = Session(channel)
+    session.become_main()
+    while True:
+        try:
+            message = session.receive()
+            if message is None:
+                return
+            _serve_message(session, message)
+        except (OSError, ChannelBroken):
+            return
+
+
+def _serve_message(session: Session, message: HostMessage) -> None:
+    match message:
+        case Configure():
+            session.configure(message)
+        case Run():
+            _serve_run(session, message)
+        case Inspect():
+            session.send(state.report(session, message))
+
+
+def _serve_run(session: Session, message: Run) -> None:
+    """The host gets exactly one `Finished`, if need be a poorer one."""
+    try:
+        session.send(runner.run(session, message))
+    except MemoryError:
+        session.release_reserve()
+        session.end_run()
+        session.send(
+            Finished(run_id=message.run_id, failure=out_of_memory(), live_threads=session.live_threads())
+        )
+        session.refill_reserve()
