@@ -30,7 +30,6 @@ from sandboxd.channel.values import (
     LocalDatetimeValue,
     NullValue,
     SetValue,
-    TextValue,
     TimestampValue,
     TimeValue,
     TupleValue,
@@ -150,7 +149,7 @@ def _decimal(describer: "Describer", value: Any, _depth: int) -> Value:
 
 def _offset(value: Any) -> datetime.timedelta | None:
     """The offset from UTC, asked of zones of the standard library and of dateutil and pytz only."""
-    zone = datetime.datetime.tzinfo.__get__(value)  # type: ignore[attr-defined]
+    zone = datetime.datetime.tzinfo.__get__(value)
     kind = type(zone)
     if kind in (datetime.timezone, ZoneInfo) or kind.__module__ in _KNOWN_ZONES:
         return datetime.datetime.utcoffset(value)
@@ -159,7 +158,7 @@ def _offset(value: Any) -> datetime.timedelta | None:
 
 def _datetime(describer: "Describer", value: Any, _depth: int) -> Value:
     plain = datetime.datetime.replace(value, tzinfo=None)
-    if datetime.datetime.tzinfo.__get__(value) is None:  # type: ignore[attr-defined]
+    if datetime.datetime.tzinfo.__get__(value) is None:
         return LocalDatetimeValue(text=datetime.datetime.isoformat(plain))
     offset = _offset(value)
     if offset is None:
@@ -185,6 +184,9 @@ def _timestamp(describer: "Describer", value: Any, _depth: int) -> Value:
 
 def _timedelta(value: datetime.timedelta) -> Value:
     micros = (value.days * 86400 + value.seconds) * 1_000_000 + value.microseconds
+    if not _INT64_MIN <= micros <= _INT64_MAX:
+        text = datetime.timedelta.__str__(value)
+        return DescriptionValue(type_name=type_name(type(value)), text=text, truncated=False)
     return DurationValue(micros=micros)
 
 

@@ -49,10 +49,8 @@ class Language:
             return None
         if imported and all(self._allows(f"{name}.{each}") for each in imported):
             return None
-        if not imported and any(allowed.startswith(f"{name}.") for allowed in self._allowed):
-            # `import a` where only a.b is allowed: harmless unless a itself was refused.
-            if name not in self._verdicts:
-                return None
+        if not imported and name not in self._verdicts and self._is_parent(name):
+            return None  # `import a` where only a.b is allowed and nothing is said about a itself
         return self._refusal(name)
 
     def builtin_refusal(self, name: str) -> BuiltinRefused:
@@ -62,6 +60,9 @@ class Language:
             message=f"{name}() is not available here",
             alternative=policy.BLOCKED_BUILTINS.get(name, "write the program without it"),
         )
+
+    def _is_parent(self, name: str) -> bool:
+        return any(allowed.startswith(f"{name}.") for allowed in self._allowed)
 
     def _allows(self, name: str) -> bool:
         parts = name.split(".")

@@ -17,7 +17,7 @@ def reseed() -> None:
     `secrets`, `uuid.uuid4` and `numpy.random.default_rng()` ask the kernel at each use and need nothing.
     """
     random.seed(os.urandom(_SEED_BYTES))
-    np.random.seed(np.frombuffer(os.urandom(_SEED_BYTES), dtype=np.uint32))  # noqa: NPY002
+    np.random.seed(np.frombuffer(os.urandom(_SEED_BYTES), dtype=np.uint32))
     ssl.RAND_add(os.urandom(_SEED_BYTES), float(_SEED_BYTES))
     tempfile._name_sequence = None  # type: ignore[attr-defined]
     uuid._node = None  # type: ignore[attr-defined]

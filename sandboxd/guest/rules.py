@@ -23,13 +23,13 @@ def find_violations(tree: ast.Module, language: Language, *, known_names: frozen
     nodes = list(ast.walk(tree))  # not a visitor: its recursion would end at deep nesting
     own_names = known_names | frozenset(_bound_names(nodes))
     tolerated = _tolerated_imports(nodes)
-    found = []
+    found: list[tuple[ast.expr | ast.stmt, LanguageRuleError]] = []
     for node in nodes:
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
             if node.id in language.blocked_builtins and node.id not in own_names:
                 found.append((node, language.builtin_refusal(node.id)))
         elif isinstance(node, ast.Import | ast.ImportFrom) and id(node) not in tolerated:
-            found += [(node, refusal) for refusal in _refusals(node, language)]
+            found.extend((node, refusal) for refusal in _refusals(node, language))
     found.sort(key=lambda pair: (pair[0].lineno, pair[0].col_offset))
     return [_violation(node, refusal) for node, refusal in found[:_MOST_VIOLATIONS]]
 

@@ -12,8 +12,8 @@ from typing import Any
 from sandboxd.channel.framing import encode_frame, receive_host_message
 from sandboxd.channel.messages import CallReply, Configure, GuestMessage, HostMessage, LanguageRules
 from sandboxd.guest.capture import Output
-from sandboxd.guest.language import Language
 from sandboxd.guest.interrupts import Interrupts, run_shielded
+from sandboxd.guest.language import Language
 
 _RESERVE_BYTES = 2 * 1024 * 1024
 """Given back when memory runs out, so that there is room to say so."""

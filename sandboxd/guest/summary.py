@@ -168,8 +168,8 @@ def instance_attributes(value: Any) -> dict[str, Any] | None:
 
 def _shaped(value: Any, kind: type) -> str:
     if issubclass(kind, np.ndarray):
-        shape = np.ndarray.shape.__get__(value)  # type: ignore[attr-defined]
-        dtype = np.ndarray.dtype.__get__(value)  # type: ignore[attr-defined]
+        shape = np.ndarray.shape.__get__(value)
+        dtype = np.ndarray.dtype.__get__(value)
         head = ""
         if kind is np.ndarray and dtype.kind in "biuf" and value.size:
             items = ", ".join(str(item) for item in value.flat[:5].tolist())
@@ -196,7 +196,7 @@ def _plain(write: Callable[[Any], str]) -> Callable[[_Summary, Any], str]:
 
 def _moment(value: datetime.datetime) -> str:
     kind = pd.Timestamp if issubclass(type(value), pd.Timestamp) else datetime.datetime
-    zone = datetime.datetime.tzinfo.__get__(value)  # type: ignore[attr-defined]
+    zone = datetime.datetime.tzinfo.__get__(value)
     if zone is None or type(zone) is datetime.timezone:
         return kind.isoformat(value)  # type: ignore[arg-type]
     # Any other zone is asked nothing: it may be the user's own.
