@@ -37,6 +37,7 @@ from sandboxd.channel.values import (
     Value,
 )
 from sandboxd.guest import tables
+from sandboxd.guest.rows import Rows
 from sandboxd.guest.summary import instance_attributes
 from sandboxd.guest.type_names import clean_text, qualified_name, type_name
 
@@ -130,10 +131,8 @@ def _bytes(describer: "Describer", value: Any, _depth: int) -> Value:
     kind = next(each for each in (bytes, bytearray, memoryview) if issubclass(type(value), each))
     total = value.nbytes if kind is memoryview else kind.__len__(value)
     room = max(describer.budget.left, 0)
-    if kind is memoryview:
-        data = value.tobytes()[:room]
-    else:
-        data = bytes(kind.__getitem__(value, slice(0, room)))
+    whole = value.tobytes() if kind is memoryview else kind.__getitem__(value, slice(0, room))
+    data = bytes(whole[:room])
     if len(data) < total:
         describer.budget.truncated = True
     describer.budget.left -= len(data)
@@ -275,6 +274,10 @@ def _simple_namespace(describer: "Describer", value: Any, depth: int) -> Value:
     return _dict(describer, object.__getattribute__(value, "__dict__"), depth)
 
 
+def _rows(describer: "Describer", value: Rows, depth: int) -> Value:
+    return ListValue(items=describer.items(iter(value), len(value), depth), total_count=len(value))
+
+
 def _is_dataclass(kind: type) -> bool:
     return any(
         type(type.__dict__["__dict__"].__get__(each).get("__dataclass_fields__")) is dict
@@ -336,6 +339,7 @@ _CONTAINERS: dict[type, Convert] = {
     type({}.values()): _view,
     type({}.items()): _view,
     types.SimpleNamespace: _simple_namespace,
+    Rows: _rows,
 }
 
 _BASES: tuple[tuple[type, Convert], ...] = (

@@ -35,7 +35,7 @@ class DebugLog:
 
     def __init__(self, session: Session, run_id: int) -> None:
         self._session = session
-        self._run_id = run_id
+        self.run_id = run_id
         self._left = session.configuration.log_bytes
         self._enabled = session.configuration.enable_debugging
         self._counts: Counter[str] = Counter()
@@ -54,7 +54,7 @@ class DebugLog:
         text = clean_text(whole, _LONGEST_MESSAGE)
         line = self._session.user_line(sys._getframe(1))
         entry = LogEntry(
-            run_id=self._run_id,
+            run_id=self.run_id,
             level=known,
             message=text,
             time_ns=time.time_ns(),
@@ -72,7 +72,7 @@ class DebugLog:
         typed, _ = to_value(value, size=_VARIABLE_BYTES)
         variable = summarize_variable(str(name), value, typed=typed)
         line = self._session.user_line(sys._getframe(1))
-        inspected = Inspected(run_id=self._run_id, variable=variable, time_ns=time.time_ns(), line=line)
+        inspected = Inspected(run_id=self.run_id, variable=variable, time_ns=time.time_ns(), line=line)
         if self._send(inspected, _size(variable)):
             self._variables[variable.name] = {
                 "type": variable.type_name,
@@ -98,7 +98,7 @@ class DebugLog:
             self._left = 0
             self.dropped += 1
             if self.dropped == 1:
-                self._session.send(LogDropped(run_id=self._run_id))
+                self._session.send(LogDropped(run_id=self.run_id))
             return False
         self._left -= size + _ENTRY_BYTES
         run_shielded(lambda: self._session.send(message))

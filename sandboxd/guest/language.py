@@ -9,6 +9,8 @@ _MOST_NAMED = 12
 class LanguageRuleError(Exception):
     """User code did, while running, what the language rules refuse."""
 
+    __module__ = "builtins"  # as user code finds it
+
     def __init__(self, *, rule: str, message: str, alternative: str) -> None:
         super().__init__(f"{message}; {alternative}")
         self.rule = rule
@@ -25,9 +27,13 @@ class LanguageRuleError(Exception):
 class ImportRefused(LanguageRuleError, ImportError):
     """An import that the rules refuse; an ImportError, so that a program's own fallback works."""
 
+    __module__ = "builtins"  # as user code finds it
+
 
 class BuiltinRefused(LanguageRuleError, NameError):
     """A builtin that the rules refuse; a NameError, as if it were not there."""
+
+    __module__ = "builtins"  # as user code finds it
 
 
 class Language:

@@ -1,24 +1,107 @@
-"""What the zygote loads before it forks guests: everything user code and the guest itself may import."""
+"""What the zygote loads before it forks guests: everything user code and the guest itself may import.
+
+A guest starts with whatever was imported and exercised here, shared with all others; an import or a first
+use left to the guest costs it time and private memory.
+"""
 
 import importlib
+import os
 import platform
+import socket
+import sys
+import threading
 
-from sandboxd.policy import ALLOWED_MODULES
+from sandboxd.channel.messages import Configure, LanguageRules, Run
+from sandboxd.guest import runner
+from sandboxd.guest.network import explain_network_off
+from sandboxd.guest.session import Session
+from sandboxd.policy import ALLOWED_MODULES, BLOCKED_BUILTINS, BLOCKED_MODULES
+
+_LAZILY_IMPORTED = (
+    "asyncio.selector_events", "concurrent.futures.thread", "encodings.idna", "encodings.latin_1",
+    "encodings.utf_16", "encodings.ascii", "fcntl", "numpy.linalg", "numpy.ma", "numpy.random", "pydoc",
+    "pandas.core.computation.eval", "pandas.io.formats.format", "pandas.io.formats.style_render",
+    "pandas.io.json", "stringprep", "traceback", "zoneinfo._tzpath", "_strptime", "sqlite3",
+)  # fmt: skip
+"""Beside the allowed modules: what they, the guest or the interpreter import at first use."""
+
+_WORKLOAD = """
+import asyncio, collections, dataclasses, io, json, math, re, statistics
+import numpy as np
+import pandas as pd
+
+@dataclasses.dataclass
+class Point:
+    x: int
+    y: float = 0.5
+
+left = pd.DataFrame({"key": ["a", "b", "a", "c"], "n": [1, 2, 3, 4], "f": [0.5, None, 1.5, 2.0]})
+right = pd.read_csv(io.StringIO("key,label\\na,first\\nb,second\\n"))
+merged = left.merge(right, on="key", how="left").sort_values("n").fillna({"f": 0.0})
+grouped = merged.groupby("key").agg({"n": "sum", "f": "mean"}).reset_index()
+moments = pd.to_datetime(pd.Series(["2024-01-01", "2024-02-01"]))
+text = merged.to_csv(index=False) + json.dumps(left.to_dict("records")) + repr(grouped)
+matrix = np.linalg.inv(np.eye(3) * 2) @ np.arange(3.0)
+words = collections.Counter(re.findall(r"\\w+", "a b a")).most_common(1)
+debug(f"{len(text)} characters", "DEBUG")
+inspect_var("point", Point(1))
+await asyncio.gather(asyncio.sleep(0), asyncio.sleep(0.001))
+get_debug_info()
+{"grouped": grouped, "moments": moments, "matrix": matrix, "words": words, "mean": statistics.mean([1, 2]),
+ "now": datetime.now().isoformat(), "root": math.sqrt(2), "point": Point(2)}
+"""
+_FAILING = "def fail(number):\n    return json.loads('[') if number else 0\nfail(1)\n"
 
 
 def warm_up() -> dict[str, str]:
-    """Imports and exercises; returns the versions of Python and of the packages. Leaves no thread."""
-    for name in ALLOWED_MODULES:
+    """Imports and exercises; returns the versions of Python and of the packages, by name. Leaves no
+    thread, no event loop and no open file."""
+    for name in (*ALLOWED_MODULES, *_LAZILY_IMPORTED):
         try:
             importlib.import_module(name)
         except ImportError:
-            continue
-    import aiohttp
-    import numpy
-    import pandas
-    import requests
-
-    return {
-        "python": platform.python_version(),
-        **{module.__name__: str(module.__version__) for module in (numpy, pandas, requests, aiohttp)},
+            continue  # not every Python has all of them
+    explain_network_off()
+    _exercise()
+    if threading.active_count() != 1:
+        raise RuntimeError("the preloaded process must have one thread")
+    versions = {
+        name: str(sys.modules[name].__version__) for name in ("numpy", "pandas", "requests", "aiohttp")
     }
+    return {"python": platform.python_version(), **versions}
+
+
+def _exercise() -> None:
+    """Runs programs through a session of its own, its output thrown away, its traces removed."""
+    ours, theirs = socket.socketpair()
+    main_module = sys.modules["__main__"]
+    streams = sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__
+    kept = [os.dup(1), os.dup(2)]
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 1)
+        os.dup2(nowhere, 2)
+        _run_workload(Session(ours))
+    finally:
+        for target, copy in zip((1, 2), kept, strict=True):
+            os.dup2(copy, target)
+            os.close(copy)
+        os.close(nowhere)
+        sys.modules["__main__"] = main_module
+        sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__ = streams  # type: ignore[misc]
+        ours.close()
+        theirs.close()
+
+
+def _run_workload(session: Session) -> None:
+    rules = LanguageRules(
+        restricted=True,
+        allowed_modules=list(ALLOWED_MODULES),
+        blocked_modules=list(BLOCKED_MODULES),
+        blocked_builtins=list(BLOCKED_BUILTINS),
+    )
+    session.configure(Configure(rules=rules, enable_debugging=True, result_bytes=1 << 20, log_bytes=1 << 20))
+    finished = runner.run(session, Run(run_id=1, source=_WORKLOAD, label="<warm-up>", capture_frames=True))
+    if finished.failure is not None:
+        raise RuntimeError(f"the warm-up failed: {finished.failure.message}\n{finished.failure.traceback}")
+    runner.run(session, Run(run_id=2, source=_FAILING, label="<warm-up>", capture_frames=True))

@@ -19,6 +19,7 @@ import pandas as pd
 
 from sandboxd.channel.messages import VariableReport
 from sandboxd.channel.values import Value
+from sandboxd.guest.rows import Rows
 from sandboxd.guest.type_names import clean_text, qualified_name, type_name
 
 DEFAULT_LIMIT = 300
@@ -167,6 +168,8 @@ def instance_attributes(value: Any) -> dict[str, Any] | None:
 
 
 def _shaped(value: Any, kind: type) -> str:
+    if kind is Rows:
+        return f"Rows: {len(value)} of {len(value.columns)} columns [{', '.join(value.columns[:_ELEMENTS])}]"
     if issubclass(kind, np.ndarray):
         shape = np.ndarray.shape.__get__(value)
         dtype = np.ndarray.dtype.__get__(value)
@@ -203,7 +206,7 @@ def _moment(value: datetime.datetime) -> str:
     return f"{kind.isoformat(kind.replace(value, tzinfo=None))} ({qualified_name(type(zone))})"  # type: ignore[arg-type]
 
 
-_SHAPED = (np.ndarray, pd.DataFrame, pd.Series, pd.Index)
+_SHAPED = (Rows, np.ndarray, pd.DataFrame, pd.Series, pd.Index)
 _FUNCTIONS = {
     types.FunctionType: "function",
     types.BuiltinFunctionType: "built-in function",
