@@ -9,6 +9,7 @@ from sandboxd.supervisor.guest_process import GuestProcess
 
 _PARALLEL_FILLS = 8
 """Attaching to a control group waits for the kernel unless others do it at the same time."""
+_CALM_SECONDS = 0.01
 _FIRST_PAUSE_SECONDS = 0.05
 _LONGEST_PAUSE_SECONDS = 2.0
 
@@ -24,6 +25,7 @@ class GuestPool:
         self._waiting: deque[asyncio.Future[GuestProcess]] = deque()
         self._fillers: set[asyncio.Task[None]] = set()
         self._pause = 0.0
+        self._later: asyncio.TimerHandle | None = None
         self._closed = False
 
     @property
@@ -36,7 +38,7 @@ class GuestPool:
         while self._ready:
             guest = self._ready.popleft()
             if guest.alive:
-                self.fill()
+                self._fill_soon()
                 return guest
         waiting: asyncio.Future[GuestProcess] = asyncio.get_running_loop().create_future()
         self._waiting.append(waiting)
@@ -56,6 +58,17 @@ class GuestPool:
                 task = asyncio.get_running_loop().create_task(self._fill_one())
                 self._fillers.add(task)
                 task.add_done_callback(self._filled)
+
+    def _fill_soon(self) -> None:
+        """A fork beside the execution that has just got its guest would take the second core from it."""
+        if 2 * len(self._ready) < self._size:
+            self.fill()
+        elif self._later is None:
+            self._later = asyncio.get_running_loop().call_later(_CALM_SECONDS, self._fill_later)
+
+    def _fill_later(self) -> None:
+        self._later = None
+        self.fill()
 
     def empty(self) -> None:
         """Drops what is ready: it belongs to a zygote that is being replaced."""
