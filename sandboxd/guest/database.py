@@ -87,11 +87,10 @@ _Answer = TypeVar("_Answer", QueryReply, TablesReply, SchemaReply)
 
 
 class DatabaseFunctions:
-    """The three functions of one execution."""
+    """The three functions of one session."""
 
-    def __init__(self, session: Session, run_id: int) -> None:
+    def __init__(self, session: Session) -> None:
         self._session = session
-        self._run_id = run_id
 
     def db_query(
         self,
@@ -131,12 +130,13 @@ class DatabaseFunctions:
                 reason="NO_DATABASE",
                 hint="pass data in with the request, or ask the operator to configure a database",
             )
+        run_id = session.active_run
         line = session.user_line(sys._getframe(2))
         call_id = session.next_call_id()
         try:
-            session.send(
-                Call(run_id=self._run_id, call_id=call_id, method=method, payload=payload, line=line)
-            )
+            if run_id is None:
+                raise RunEnded
+            session.send(Call(run_id=run_id, call_id=call_id, method=method, payload=payload, line=line))
             session.interrupts.raise_pending()
             reply = session.wait_for_reply(call_id)
         except RunEnded:

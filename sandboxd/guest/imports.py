@@ -10,15 +10,16 @@ from typing import Any
 from sandboxd.guest.language import Language, LanguageRuleError
 
 
-def user_builtins(language: Language, extra: Mapping[str, Any]) -> dict[str, Any]:
-    """What user code finds when it looks beyond its own names: Python's builtins, the guest API of
-    `extra`, and refusals in place of what the rules block."""
-    found = {**vars(builtins), **extra}
+def fill_builtins(found: dict[str, Any], language: Language, guest_api: Mapping[str, Any]) -> None:
+    """Makes `found` what user code finds when it looks beyond its own names: Python's builtins, the guest
+    API, and refusals in place of what the rules block."""
+    found.clear()
+    found.update(vars(builtins))
+    found.update(guest_api)
     if language.restricted:
         for name in language.blocked_builtins:
             found[name] = _refusing(language, name)
         found["__import__"] = _guarded_import(language)
-    return found
 
 
 def _refusing(language: Language, name: str) -> Callable[..., Any]:

@@ -8,8 +8,9 @@ import socket
 
 from sandboxd.channel.framing import ChannelBroken
 from sandboxd.channel.messages import Configure, Finished, HostMessage, Inspect, Run
-from sandboxd.guest import runner, state
+from sandboxd.guest import state
 from sandboxd.guest.failures import out_of_memory
+from sandboxd.guest.runner import Runner
 from sandboxd.guest.session import Session
 
 _REHEARSAL = "print(end='')\n{'a': [1, 2.5, 'b'], 'c': None}"
@@ -20,41 +21,42 @@ def serve(channel: socket.socket) -> None:
     """Serves `channel`; returns when the host has closed or broken it."""
     session = Session(channel)
     session.become_main()
-    rehearse(session)
+    runner = Runner(session)
+    rehearse(runner)
     while True:
         try:
             message = session.receive()
             if message is None:
                 return
-            _serve_message(session, message)
+            _serve_message(runner, message)
         except (OSError, ChannelBroken):
             return
 
 
-def rehearse(session: Session) -> None:
+def rehearse(runner: Runner) -> None:
     """Runs a small program for nobody: the pages that every run writes to are copied now, while the guest
     waits in the pool, and not when the first execution waits for them."""
-    runner.run(session, Run(run_id=0, source=_REHEARSAL, label=_REHEARSAL_LABEL))
+    runner.run(Run(run_id=0, source=_REHEARSAL, label=_REHEARSAL_LABEL))
     linecache.cache.pop(_REHEARSAL_LABEL, None)
 
 
-def _serve_message(session: Session, message: HostMessage) -> None:
+def _serve_message(runner: Runner, message: HostMessage) -> None:
     match message:
         case Configure():
-            session.configure(message)
+            runner.configure(message)
         case Run():
-            _serve_run(session, message)
+            _serve_run(runner, message)
         case Inspect():
-            session.send(state.report(session, message))
+            runner.session.send(state.report(runner.session, message))
 
 
-def _serve_run(session: Session, message: Run) -> None:
+def _serve_run(runner: Runner, message: Run) -> None:
     """The host gets exactly one `Finished`, if need be a poorer one."""
+    session = runner.session
     try:
-        session.send(runner.run(session, message))
+        session.send(runner.run(message))
     except MemoryError:
         session.release_reserve()
-        session.end_run()
         session.send(
             Finished(run_id=message.run_id, failure=out_of_memory(), live_threads=session.live_threads())
         )

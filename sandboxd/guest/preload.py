@@ -12,15 +12,15 @@ import sys
 import threading
 
 from sandboxd.channel.messages import Configure, LanguageRules, Run
-from sandboxd.guest import runner
 from sandboxd.guest.network import explain_network_off
+from sandboxd.guest.runner import Runner
 from sandboxd.guest.session import Session
 from sandboxd.policy import ALLOWED_MODULES, BLOCKED_BUILTINS, BLOCKED_MODULES
 
 _LAZILY_IMPORTED = (
     "asyncio.selector_events", "concurrent.futures.thread", "encodings.idna", "encodings.latin_1",
     "encodings.utf_16", "encodings.ascii", "fcntl", "numpy.linalg", "numpy.ma", "numpy.random", "pydoc",
-    "pandas.core.computation.eval", "pandas.io.formats.format", "pandas.io.formats.style_render",
+    "pandas.core.computation.eval", "pandas.io.formats.format",
     "pandas.io.json", "stringprep", "traceback", "zoneinfo._tzpath", "_strptime", "sqlite3",
 )  # fmt: skip
 """Beside the allowed modules: what they, the guest or the interpreter import at first use."""
@@ -100,8 +100,9 @@ def _run_workload(session: Session) -> None:
         blocked_modules=list(BLOCKED_MODULES),
         blocked_builtins=list(BLOCKED_BUILTINS),
     )
-    session.configure(Configure(rules=rules, enable_debugging=True, result_bytes=1 << 20, log_bytes=1 << 20))
-    finished = runner.run(session, Run(run_id=1, source=_WORKLOAD, label="<warm-up>", capture_frames=True))
+    runner = Runner(session)
+    runner.configure(Configure(rules=rules, enable_debugging=True, result_bytes=1 << 20, log_bytes=1 << 20))
+    finished = runner.run(Run(run_id=1, source=_WORKLOAD, label="<warm-up>", capture_frames=True))
     if finished.failure is not None:
         raise RuntimeError(f"the warm-up failed: {finished.failure.message}\n{finished.failure.traceback}")
-    runner.run(session, Run(run_id=2, source=_FAILING, label="<warm-up>", capture_frames=True))
+    runner.run(Run(run_id=2, source=_FAILING, label="<warm-up>", capture_frames=True))

@@ -20,6 +20,7 @@ from sandboxd.guest.interrupts import run_interruptible
 LAST_VALUE = "<last value>"
 """Name of the namespace that receives the last expression; no identifier, so no program can mean it."""
 _REMEMBERED_SOURCES = 64
+_MOST_CACHED_FILES = 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +96,9 @@ def _keep_last_value(tree: ast.Module) -> None:
 
 def remember_source(label: str, source: str) -> None:
     """Lets tracebacks of this and later executions show the lines of `label`."""
-    labels = [name for name, entry in linecache.cache.items() if len(entry) > 1 and entry[1] is None]
-    for name in labels[: max(0, len(labels) - _REMEMBERED_SOURCES)]:
-        linecache.cache.pop(name, None)
+    if len(linecache.cache) > _MOST_CACHED_FILES:
+        # Those without a modification time came from here, the oldest first.
+        labels = [name for name, entry in linecache.cache.items() if len(entry) > 1 and entry[1] is None]
+        for name in labels[:-_REMEMBERED_SOURCES]:
+            del linecache.cache[name]
     linecache.cache[label] = (len(source), None, io.StringIO(source, newline=None).readlines(), label)

@@ -21,12 +21,15 @@ def find_violations(tree: ast.Module, language: Language, *, known_names: frozen
     if not language.restricted:
         return []
     nodes = list(ast.walk(tree))  # not a visitor: its recursion would end at deep nesting
-    own_names = known_names | frozenset(_bound_names(nodes))
+    own_names: frozenset[str] | None = None
     tolerated = _tolerated_imports(nodes)
     found: list[tuple[ast.expr | ast.stmt, LanguageRuleError]] = []
     for node in nodes:
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
-            if node.id in language.blocked_builtins and node.id not in own_names:
+            if node.id not in language.blocked_builtins:
+                continue
+            own_names = own_names or known_names | frozenset(_bound_names(nodes))
+            if node.id not in own_names:
                 found.append((node, language.builtin_refusal(node.id)))
         elif isinstance(node, ast.Import | ast.ImportFrom) and id(node) not in tolerated:
             found.extend((node, refusal) for refusal in _refusals(node, language))

@@ -1,4 +1,4 @@
-"""One execution from its message to its report."""
+"""One execution after the other in one session: from its message to its report."""
 
 import ast
 import asyncio
@@ -8,9 +8,9 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from sandboxd.channel.messages import FailureReport, Finished, Input, Run, Violation
+from sandboxd.channel.messages import Configure, FailureReport, Finished, Input, Run, Violation
 from sandboxd.channel.values import Value
-from sandboxd.guest.api import guest_functions
+from sandboxd.guest.api import GuestApi
 from sandboxd.guest.coroutines import Outcome
 from sandboxd.guest.debug_log import DebugLog
 from sandboxd.guest.describe import to_value
@@ -20,7 +20,7 @@ from sandboxd.guest.failures import (
     describe_violations,
     out_of_memory,
 )
-from sandboxd.guest.imports import user_builtins
+from sandboxd.guest.imports import fill_builtins
 from sandboxd.guest.interrupts import run_interruptible
 from sandboxd.guest.program import LAST_VALUE, Program, RulesBroken, execute, prepare
 from sandboxd.guest.rules import find_violations
@@ -34,66 +34,79 @@ Executor = Callable[[Program, dict[str, Any]], Outcome]
 """What runs a prepared program in a namespace; a tracer is another one than `execute`."""
 
 
-def run(session: Session, message: Run, executor: Executor = execute) -> Finished:
-    """Runs `message` and reports; whatever user code did, the session can run the next one."""
-    log = DebugLog(session, message.run_id)
-    session.begin_run(message.run_id)
-    try:
-        _reset_interpreter(session)
-        finished = _run(session, message, log, executor)
-    except MemoryError:
-        session.release_reserve()
-        finished = Finished(
-            run_id=message.run_id, failure=out_of_memory(), live_threads=session.live_threads()
+class Runner:
+    """Runs the executions of one session, one at a time."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.log = DebugLog(session, 0)
+        self._api = GuestApi(session, lambda: self.log)
+        self.configure(session.configuration)
+
+    def configure(self, configuration: Configure) -> None:
+        """Sets what holds from the next execution on."""
+        self.session.configure(configuration)
+        fill_builtins(self.session.builtins, self.session.language, self._api.names())
+
+    def run(self, message: Run, executor: Executor = execute) -> Finished:
+        """Runs `message` and reports; whatever user code did, the session can run the next one."""
+        session = self.session
+        self.log = DebugLog(session, message.run_id)
+        session.begin_run(message.run_id)
+        try:
+            _reset_interpreter(session)
+            return self._report(message, self._start(message, executor))
+        except MemoryError:
+            session.release_reserve()
+            return Finished(
+                run_id=message.run_id, failure=out_of_memory(), live_threads=session.live_threads()
+            )
+        finally:
+            session.namespace.pop(LAST_VALUE, None)
+            session.output.flush(run_interruptible)
+            session.end_run()
+            session.refill_reserve()
+
+    def _start(self, message: Run, executor: Executor) -> Outcome | FailureReport:
+        """Runs the program, unless it is none."""
+        session = self.session
+        try:
+            run_interruptible(lambda: _bind_inputs(session, message.inputs))
+        except BaseException as error:
+            return Outcome(error=error)
+        try:
+            program = prepare(message.source, message.label, check=self._check)
+        except RulesBroken as broken:
+            return describe_violations(broken.violations)
+        except SyntaxError as error:
+            return describe_syntax_error(error)
+        if session.interrupts.pending:  # the text took too long to read
+            return Outcome(error=KeyboardInterrupt())
+        return executor(program, session.namespace)
+
+    def _report(self, message: Run, outcome: Outcome | FailureReport) -> Finished:
+        session = self.session
+        value: Value | None = None
+        truncated, cancelled_tasks = False, 0
+        failure = outcome if isinstance(outcome, FailureReport) else None
+        if isinstance(outcome, Outcome):
+            cancelled_tasks = outcome.cancelled_tasks
+            if outcome.error is None:
+                value, truncated = _result(session)
+            else:
+                failure = _describe_failure(session, outcome, capture_frames=message.capture_frames)
+        return Finished(
+            run_id=message.run_id,
+            value=value,
+            failure=failure,
+            value_truncated=truncated,
+            cancelled_tasks=cancelled_tasks,
+            live_threads=session.live_threads(),
+            dropped_log_entries=self.log.dropped,
         )
-    finally:
-        session.namespace.pop(LAST_VALUE, None)
-        session.output.flush(run_interruptible)
-        session.end_run()
-    session.refill_reserve()
-    return finished
 
-
-def _run(session: Session, message: Run, log: DebugLog, executor: Executor) -> Finished:
-    outcome = Outcome()
-    failure: FailureReport | None = None
-    value: Value | None = None
-    truncated = False
-    try:
-        install_builtins(session, log)
-        _bind_inputs(session, message.inputs)
-        program = prepare(message.source, message.label, check=lambda tree: _check(session, tree))
-        outcome = (
-            Outcome(error=KeyboardInterrupt())
-            if session.interrupts.pending
-            else executor(program, session.namespace)
-        )
-    except RulesBroken as broken:
-        failure = describe_violations(broken.violations)
-    except SyntaxError as error:
-        failure = describe_syntax_error(error)
-    if outcome.error is not None:
-        failure = _describe_failure(session, outcome, capture_frames=message.capture_frames)
-    elif failure is None:
-        value, truncated = _result(session)
-    return Finished(
-        run_id=message.run_id,
-        value=value,
-        failure=failure,
-        value_truncated=truncated,
-        cancelled_tasks=outcome.cancelled_tasks,
-        live_threads=session.live_threads(),
-        dropped_log_entries=log.dropped,
-    )
-
-
-def install_builtins(session: Session, log: DebugLog) -> None:
-    """Gives user frames their builtins: the language rules and the guest API of this execution."""
-    session.namespace["__builtins__"] = user_builtins(session.language, guest_functions(session, log))
-
-
-def _check(session: Session, tree: ast.Module) -> list[Violation]:
-    return find_violations(tree, session.language, known_names=frozenset(session.namespace))
+    def _check(self, tree: ast.Module) -> list[Violation]:
+        return find_violations(tree, self.session.language, known_names=frozenset(self.session.namespace))
 
 
 def _reset_interpreter(session: Session) -> None:

@@ -43,6 +43,9 @@ class Session:
         self.language = Language(UNCONFIGURED.rules)
         self.module = types.ModuleType("__main__")
         self.namespace: dict[str, Any] = self.module.__dict__
+        self.builtins: dict[str, Any] = {}
+        """Of user frames. One dict for the whole life: functions keep the one they were defined with."""
+        self.namespace["__builtins__"] = self.builtins
         self.interrupts = Interrupts(self.namespace)
         self.output = Output()
         self.active_run: int | None = None
