@@ -56,7 +56,7 @@ class SandboxService:
         return sandbox.id
 
     async def cleanup_sandbox(self, sandbox_id: str) -> bool:
-        """Deletes a sandbox: its processes, files and checkpoints. True when it ended by this call or before."""
+        """Deletes a sandbox: its processes, files and checkpoints. True when it is gone."""
         sandbox = await self._sandbox(sandbox_id)
         await sandbox.delete()
         self._sandboxes.pop(sandbox_id, None)
@@ -163,7 +163,8 @@ class SandboxService:
 
 
 def _quick_options(config: Mapping[str, Any] | None, user_id: int | str | None) -> QuickOptions:
-    options: QuickOptions = {**create_options(config or {})}
+    options: QuickOptions = {}
+    options.update(create_options(config or {}))  # type: ignore[typeddict-item] # its keys are a subset
     if user_id is not None:
         options["user_id"] = user_id
     return options

@@ -17,6 +17,14 @@ from sandboxd_client.portal import PORTAL, Blocking, blocking, blocking_as, bloc
 from sandboxd_client.transport import Retry
 
 
+def _wrap(found: async_sandbox.Sandbox) -> "Sandbox":
+    return Sandbox(found)
+
+
+def _wrap_all(found: list[async_sandbox.Sandbox]) -> "list[Sandbox]":
+    return [Sandbox(branch) for branch in found]
+
+
 class Sandbox(Blocking[async_sandbox.Sandbox]):
     """An isolated Python session. As a context it deletes itself at the end."""
 
@@ -48,10 +56,8 @@ class Sandbox(Blocking[async_sandbox.Sandbox]):
     functions = blocking(async_sandbox.Sandbox.functions)
     examples = blocking(async_sandbox.Sandbox.examples)
     create_processor_template = blocking(async_sandbox.Sandbox.create_processor_template)
-    branch = blocking_as(async_sandbox.Sandbox.branch, lambda found: Sandbox(found))
-    branches = blocking_as(
-        async_sandbox.Sandbox.branches, lambda found: [Sandbox(branch) for branch in found]
-    )
+    branch = blocking_as(async_sandbox.Sandbox.branch, _wrap)
+    branches = blocking_as(async_sandbox.Sandbox.branches, _wrap_all)
     best_of = blocking(async_sandbox.Sandbox.best_of)
     checkpoint = blocking(async_sandbox.Sandbox.checkpoint)
     checkpoints = blocking(async_sandbox.Sandbox.checkpoints)

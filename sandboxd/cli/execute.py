@@ -1,0 +1,212 @@
+"""`sandboxd exec`: one file, or standard input, in a sandbox; its output as it appears."""
+
+import asyncio
+import socket
+import sys
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sandboxd.cli.output import FAILED, AsJson, explained, give_up, print_json, say
+
+if TYPE_CHECKING:
+    from sandboxd_client import Client, ExecutionResult, Sandbox
+    from sandboxd_client.client import CreateOptions
+    from sandboxd_client.options import CallOptions
+
+_KNOCK_SECONDS = 1.0
+
+
+def command(
+    file: Annotated[str, typer.Argument(help="Python file; `-` reads standard input.")] = "-",
+    address: Annotated[
+        str | None, typer.Option(help="Server, host:port or unix:/path [SANDBOXD_ADDRESS, else local].")
+    ] = None,
+    sandbox_id: Annotated[
+        str | None, typer.Option("--sandbox", help="Sandbox to run in; default: one for this run.")
+    ] = None,
+    timeout: Annotated[float | None, typer.Option(help="Seconds the code may run.")] = None,
+    memory_mb: Annotated[int | None, typer.Option(help="Memory it may use, in MiB.")] = None,
+    unrestricted: Annotated[
+        bool, typer.Option(help="Without language rules; the kernel isolates all the same.")
+    ] = False,
+    debugging: Annotated[bool, typer.Option("--debug", help="Show the variables of failed frames.")] = False,
+    embedded: Annotated[bool, typer.Option(help="Use a server inside this process.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Run code in a sandbox. Its output appears while it runs; exit code 1 when it fails.
+
+    Without a server at the default address one is started inside this process for this run.
+    """
+    code = _read(file, as_json=as_json)
+    options: CreateOptions = {}
+    call: CallOptions = {}
+    with explained(as_json=as_json):
+        _limits(options, timeout=timeout, memory_mb=memory_mb)
+        if timeout is not None:
+            call["timeout"] = timeout
+        if unrestricted:
+            options["language_policy"] = "unrestricted"
+        if debugging:
+            options["enable_debugging"] = True
+        if not embedded and address is None:
+            embedded = sandbox_id is None and not _answers(as_json=as_json)
+        result = asyncio.run(
+            _run(
+                code,
+                address=address,
+                sandbox_id=sandbox_id,
+                embedded=embedded,
+                options=options,
+                call=call,
+                as_json=as_json,
+            )
+        )
+    _report(result, as_json=as_json)
+
+
+def _limits(options: "CreateOptions", *, timeout: float | None, memory_mb: int | None) -> None:
+    if timeout is None and memory_mb is None:
+        return
+    from sandboxd_client import Limits
+
+    options["limits"] = Limits(
+        execution_timeout=timeout, memory_bytes=None if memory_mb is None else memory_mb << 20
+    )
+
+
+def _read(file: str, *, as_json: bool) -> str:
+    try:
+        data = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+        return data.decode()
+    except OSError as error:
+        give_up(f"{file}: {error.strerror}", as_json=as_json, reason="FILE")
+    except UnicodeDecodeError as error:
+        give_up(f"{file}: not UTF-8 at byte {error.start}", as_json=as_json, reason="FILE")
+
+
+def _answers(*, as_json: bool) -> bool:
+    """Whether something listens at the default address; else says that an embedded server takes over."""
+    from sandboxd_client.credentials import find_address
+
+    address = find_address()
+    try:
+        _knock(address)
+    except OSError:
+        if not as_json:
+            say(f"no server at {address}: using one inside this process")
+        return False
+    return True
+
+
+def _knock(address: str) -> None:
+    if address.startswith("unix:"):
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.settimeout(_KNOCK_SECONDS)
+            probe.connect(address.removeprefix("unix:").removeprefix("//"))
+        return
+    host, _, port = address.rpartition(":")
+    with socket.create_connection((host.strip("[]"), int(port)), timeout=_KNOCK_SECONDS):
+        pass
+
+
+async def _run(
+    code: str,
+    *,
+    address: str | None,
+    sandbox_id: str | None,
+    embedded: bool,
+    options: "CreateOptions",
+    call: "CallOptions",
+    as_json: bool,
+) -> "ExecutionResult":
+    async with _client(address, embedded=embedded) as client, _sandbox(client, sandbox_id, options) as box:
+        if as_json:
+            return await box.execute(code, **call)
+        return await _shown(box, code, call)
+
+
+@asynccontextmanager
+async def _sandbox(
+    client: "Client", sandbox_id: str | None, options: "CreateOptions"
+) -> "AsyncIterator[Sandbox]":
+    if sandbox_id is not None:
+        yield await client.get_sandbox(sandbox_id)
+        return
+    async with client.create_sandbox(**options) as sandbox:
+        yield sandbox
+
+
+@asynccontextmanager
+async def _client(address: str | None, *, embedded: bool) -> "AsyncIterator[Client]":
+    if not embedded:
+        from sandboxd_client import Client
+
+        async with Client.connect(address) as client:
+            yield client
+        return
+    from sandboxd.cli.embedded import embedded_client
+
+    with tempfile.TemporaryDirectory(prefix="sandboxd-") as directory:
+        async with embedded_client(Path(directory)) as client:
+            yield client
+
+
+async def _shown(sandbox: "Sandbox", code: str, call: "CallOptions") -> "ExecutionResult":
+    from sandboxd_client import Dropped, Finished, Logged, Stderr, Stdout
+
+    async for event in sandbox.stream(code, **call):
+        match event:
+            case Stdout(data=data):
+                sys.stdout.buffer.write(data)
+                sys.stdout.buffer.flush()
+            case Stderr(data=data):
+                sys.stderr.buffer.write(data)
+                sys.stderr.buffer.flush()
+            case Logged(entry=entry):
+                say(str(entry))
+            case Dropped(stdout_bytes=out, stderr_bytes=err) if out or err:
+                say(f"[{out + err} bytes of output left out]")
+            case Finished(result=result):
+                return result
+            case _:
+                pass
+    raise AssertionError("a stream ends with Finished or an error")
+
+
+def _report(result: "ExecutionResult", *, as_json: bool) -> None:
+    if as_json:
+        print_json(_as_dict(result))
+    elif result.completed:
+        if result.has_result and result.result is not None:
+            typer.echo(result.result if isinstance(result.result, str) else repr(result.result))
+    else:
+        _explain_failure(result)
+    if not result.completed:
+        raise typer.Exit(FAILED)
+
+
+def _explain_failure(result: "ExecutionResult") -> None:
+    error = result.error
+    if error is not None and error.traceback:
+        say(error.traceback.rstrip("\n"))
+        if error.hint:
+            say(f"hint: {error.hint}")
+    else:
+        say(f"{result.status}: {error}")
+    for frame in error.frames if error is not None else ():
+        for variable in frame.variables if frame.in_user_code else ():
+            say(f"  {frame.function}:{frame.line}  {variable.name} = {variable.summary}")
+    if result.limit_receipt is not None:
+        say(f"limit: {result.limit_receipt}")
+
+
+def _as_dict(result: "ExecutionResult") -> dict[str, Any]:
+    found = asdict(result)
+    del found["raw_stdout"], found["raw_stderr"]
+    return found | {"stdout": result.stdout, "stderr": result.stderr}

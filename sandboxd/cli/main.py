@@ -1,0 +1,25 @@
+"""The command line: one file a command; what a command needs is imported when it runs."""
+
+import typer
+
+from sandboxd.cli import doctor, execute, serve, token
+
+app = typer.Typer(
+    name="sandboxd",
+    help="Run untrusted Python in sessions that cannot be broken.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command("serve", help="Start the server.")(serve.command)
+app.command("doctor", help="Say how strongly this machine can isolate, and how to do better.")(doctor.command)
+app.command("exec", help="Run a Python file, or standard input, in a sandbox.")(execute.command)
+app.add_typer(token.app, name="token", help="Where the token is; make, list and revoke tokens.")
+
+
+def main() -> None:
+    """Runs the command line."""
+    app()
+
+
+__all__ = ["app", "main"]
