@@ -9,6 +9,7 @@ from sandboxd_api.v1 import execution_service_pb2, sandbox_service_pb2
 
 from sandboxd_client import errors, events, info_from_wire, listing, queries, streams
 from sandboxd_client.best_of import Best, best_of
+from sandboxd_client.debugging import DebugEvent, TraceOptions, debug_events, trace_options
 from sandboxd_client.from_wire import result_of
 from sandboxd_client.info import Checkpoint, CodeExample, GuestApi, Rewound, SandboxInfo, SandboxState
 from sandboxd_client.options import CallOptions, QueryLimits, Span, duration, execution_options
@@ -256,3 +257,16 @@ class Sandbox:
     async def audit(self, *, limit: int = 50) -> list[queries.QueryRecord]:
         """The audit of its queries, newest first, refused ones included."""
         return await queries.audit(self._transport, sandbox_id=self.id, limit=limit)
+
+    def debug(
+        self, code: str, trace: TraceOptions | None = None, **options: Unpack[CallOptions]
+    ) -> AsyncIterator[DebugEvent]:
+        """Runs `code` and tells each step; the last event is `DebugFinished`."""
+        request = execution_service_pb2.DebugRequest(
+            request_id=options.get("request_id") or str(uuid4()),
+            sandbox_id=self.id,
+            code=code,
+            options=execution_options(options),
+            debug_options=trace_options(trace or {}),
+        )
+        return debug_events(self._transport, request, deadline=options.get("deadline"))

@@ -11,6 +11,7 @@ from typing import Any, Self, Unpack
 from sandboxd_client import service_answers
 from sandboxd_client.client import Analysis, Client, QuickOptions
 from sandboxd_client.credentials import Tls
+from sandboxd_client.debugging import TraceOptions
 from sandboxd_client.options import CallOptions
 from sandboxd_client.queries import QueryResult
 from sandboxd_client.results import ExecutionResult
@@ -68,14 +69,16 @@ class SandboxService:
         """Runs `code`; a failure of the code is in the result, never raised."""
         return await (await self._sandbox(sandbox_id)).execute(code, **options)
 
-    async def debug_code(self, sandbox_id: str, code: str, **options: Any) -> AsyncIterator[dict[str, Any]]:
+    async def debug_code(
+        self, sandbox_id: str, code: str, trace: TraceOptions | None = None, **options: Unpack[CallOptions]
+    ) -> AsyncIterator[dict[str, Any]]:
         """Runs `code` and gives each step as a dict with `line_number`, `line_code`, `result`, `state`.
 
-        `state['variables']` holds the variables as short texts before the line runs; `result.status` is
-        `running` until the last step, whose `result` is the whole result.
+        `state['variables']` holds the variables before the line runs. `result.status` is `running` until
+        the last dict, with the event `finished`, whose `result` is that of the whole run.
         """
         sandbox = await self._sandbox(sandbox_id)
-        async for step in service_answers.debug_steps(sandbox.debug(code, **options)):
+        async for step in service_answers.debug_steps(sandbox.debug(code, trace, **options)):
             yield step
 
     async def query_database(

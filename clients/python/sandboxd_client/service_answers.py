@@ -1,11 +1,13 @@
 """Answers of the service object as plain dicts."""
 
 from collections.abc import AsyncIterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from sandboxd_client import info
-from sandboxd_client.results import Execution
+from sandboxd_client.debug_steps import DebugStep
+from sandboxd_client.debugging import DebugEvent, DebugFinished, DebugStarted
+from sandboxd_client.results import Execution, Status
 
 
 def status(found: info.SandboxInfo) -> dict[str, Any]:
@@ -97,7 +99,49 @@ def plain(found: Any) -> dict[str, Any]:
     return asdict(found)
 
 
-async def debug_steps(events: AsyncIterator[Any]) -> AsyncIterator[dict[str, Any]]:
-    """Steps of a debug run as dicts."""
-    raise NotImplementedError
-    yield {}
+async def debug_steps(events: AsyncIterator[DebugEvent]) -> AsyncIterator[dict[str, Any]]:
+    """Steps of a debug run as dicts; one more at the end has the whole result."""
+    last: dict[str, Any] = {"line_number": 0, "line_code": "", "step": 0, "stack": []}
+    variables: dict[str, Any] = {}
+    execution_id = ""
+    async for event in events:
+        if isinstance(event, DebugStarted):
+            execution_id = event.execution_id
+        elif isinstance(event, DebugStep):
+            variables = {name: item.value for name, item in event.variables.items() if item.bound}
+            last = _step(event, variables, execution_id)
+            yield last
+        elif isinstance(event, DebugFinished):
+            yield last | {
+                "event": "finished",
+                "result": event.result,
+                "changed": [],
+                "stdout": "",
+                "summary": plain(event.summary),
+            }
+
+
+def _step(step: DebugStep, variables: dict[str, Any], execution_id: str) -> dict[str, Any]:
+    return {
+        "step": step.step,
+        "line_number": step.line,
+        "line_code": step.source_line,
+        "event": step.event,
+        "function": step.function,
+        "result": StepResult(execution_id=execution_id, status=step.status, result=step.result),
+        "state": {"variables": variables, "changed": list(step.changes)},
+        "stack": [frame.function for frame in step.stack],
+        "changed": list(step.changes),
+        "stdout": step.stdout,
+        "elapsed": step.elapsed.total_seconds(),
+    }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepResult:
+    """Where a debug run stands at a step."""
+
+    execution_id: str
+    status: Status
+    result: Any = None
+    """The value of an expression, return, yield or exception at this step."""

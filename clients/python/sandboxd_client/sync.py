@@ -66,6 +66,7 @@ class Sandbox(Blocking[async_sandbox.Sandbox]):
     query = blocking(async_sandbox.Sandbox.query)
     schema = blocking(async_sandbox.Sandbox.schema)
     audit = blocking(async_sandbox.Sandbox.audit)
+    debug = blocking_iterator(async_sandbox.Sandbox.debug)
 
 
 class Client(Blocking[async_client.Client]):
