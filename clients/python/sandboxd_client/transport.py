@@ -103,19 +103,19 @@ class Transport:
         return self._channel
 
     @property
-    def sandboxes(self) -> sandbox_service_pb2_grpc.SandboxServiceAsyncStub:
+    def sandboxes(self) -> "sandbox_service_pb2_grpc.SandboxServiceAsyncStub":
         """Stub of SandboxService."""
         self._open()
         return self._sandboxes
 
     @property
-    def executions(self) -> execution_service_pb2_grpc.ExecutionServiceAsyncStub:
+    def executions(self) -> "execution_service_pb2_grpc.ExecutionServiceAsyncStub":
         """Stub of ExecutionService."""
         self._open()
         return self._executions
 
     @property
-    def database(self) -> database_service_pb2_grpc.DatabaseServiceAsyncStub:
+    def database(self) -> "database_service_pb2_grpc.DatabaseServiceAsyncStub":
         """Stub of DatabaseService."""
         self._open()
         return self._database
