@@ -1,0 +1,103 @@
+"""Writes a batch into the tables, so that doing it again changes nothing."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Table, bindparam, delete, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from sandboxd.store import rows
+from sandboxd.store.batch import Batch
+from sandboxd.store.records import LIVE_STATES, ExecutionOutcome, ExecutionState, SandboxState
+from sandboxd.store.tables import executions, journals, queries, sandboxes
+
+_SANDBOX_CHANGES = ("state", "expire_time", "end_time", "end_reason")
+_EXECUTION_CHANGES = (*rows.OUTCOME_COLUMNS, "stored_bytes")
+_LIVE = [state.value for state in LIVE_STATES]
+
+_RENEW = (
+    update(sandboxes)
+    .where(sandboxes.c.id == bindparam("b_id"), sandboxes.c.state == SandboxState.ACTIVE.value)
+    .values(expire_time=bindparam("b_expire_time"))
+)
+_END = (
+    update(sandboxes)
+    .where(sandboxes.c.id == bindparam("b_id"), sandboxes.c.state == SandboxState.ACTIVE.value)
+    .values(
+        state=bindparam("b_state"), end_time=bindparam("b_end_time"), end_reason=bindparam("b_end_reason")
+    )
+)
+_START = (
+    update(executions)
+    .where(executions.c.id == bindparam("b_id"), executions.c.state == ExecutionState.QUEUED.value)
+    .values(state=ExecutionState.RUNNING.value, start_time=bindparam("b_start_time"))
+)
+_FINISH = (
+    update(executions)
+    .where(executions.c.id == bindparam("b_id"), executions.c.state.in_(_LIVE))
+    .values(
+        {name: bindparam(f"b_{name}") for name in rows.OUTCOME_COLUMNS}
+        | {"stored_bytes": executions.c.stored_bytes + bindparam("b_stored_bytes")}
+    )
+)
+
+
+async def apply(connection: AsyncConnection, batch: Batch, journal_id: str) -> None:
+    """Write everything of `batch` and how far the journal is applied, in the caller's transaction."""
+    await _write_sandboxes(connection, batch)
+    await _write_executions(connection, batch)
+    if batch.queries:
+        values = [rows.query_values(record) for record in batch.queries.values()]
+        await connection.execute(_upsert(connection, queries, rows.QUERY_COLUMNS), values)
+    if batch.last_sequence:
+        values = [{"id": journal_id, "applied_sequence": batch.last_sequence}]
+        await connection.execute(_upsert(connection, journals, ("applied_sequence",)), values)
+
+
+async def _write_sandboxes(connection: AsyncConnection, batch: Batch) -> None:
+    if batch.sandboxes:
+        values = [rows.sandbox_values(record) for record in batch.sandboxes.values()]
+        await connection.execute(_upsert(connection, sandboxes, _SANDBOX_CHANGES), values)
+    if batch.renewals:
+        renewals = batch.renewals.values()
+        await connection.execute(_RENEW, [{"b_id": r.id, "b_expire_time": r.expire_time} for r in renewals])
+    if batch.sandbox_ends:
+        ends = [
+            {"b_id": e.id, "b_state": e.state.value, "b_end_time": e.end_time, "b_end_reason": e.end_reason}
+            for e in batch.sandbox_ends.values()
+        ]
+        await connection.execute(_END, ends)
+
+
+async def _write_executions(connection: AsyncConnection, batch: Batch) -> None:
+    if batch.withdrawn:
+        await connection.execute(delete(executions).where(executions.c.id.in_(list(batch.withdrawn))))
+    if batch.executions:
+        values = [rows.execution_values(record) for record in batch.executions.values()]
+        await connection.execute(_upsert(connection, executions, _EXECUTION_CHANGES), values)
+    if batch.starts:
+        starts = [{"b_id": s.id, "b_start_time": s.start_time} for s in batch.starts.values()]
+        await connection.execute(_START, starts)
+    if batch.outcomes:
+        await connection.execute(
+            _FINISH, [_outcome_parameters(o.id, o.outcome) for o in batch.outcomes.values()]
+        )
+
+
+def _outcome_parameters(execution_id: str, outcome: ExecutionOutcome) -> dict[str, Any]:
+    values = {f"b_{name}": value for name, value in rows.outcome_values(outcome).items()}
+    return values | {"b_id": execution_id, "b_stored_bytes": outcome.stored_bytes}
+
+
+def _upsert(connection: AsyncConnection, table: Table, changes: Sequence[str]) -> Any:
+    """An insert that, where the record is there already, brings `changes` up to date."""
+    if connection.dialect.name == "postgresql":
+        insert = postgresql.insert(table)
+        return insert.on_conflict_do_update(
+            index_elements=["id"], set_={name: insert.excluded[name] for name in changes}
+        )
+    insert_sqlite = sqlite.insert(table)
+    return insert_sqlite.on_conflict_do_update(
+        index_elements=["id"], set_={name: insert_sqlite.excluded[name] for name in changes}
+    )

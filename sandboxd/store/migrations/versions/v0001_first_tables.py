@@ -1,0 +1,150 @@
+"""The first tables: sandboxes, executions, queries, and the store's own meta data."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0001"
+down_revision = None
+branch_labels = None
+depends_on = None
+
+APPLICATION_ID = 0x73627864
+"""`sbxd` in the header of the SQLite file: tells a foreign database from one of ours."""
+
+
+def upgrade() -> None:
+    if op.get_bind().dialect.name == "sqlite":
+        op.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    op.create_table(
+        "executions",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("sandbox_id", sa.Text(), nullable=False),
+        sa.Column("owner", sa.Text(), nullable=False),
+        sa.Column("user_id", sa.Text(), nullable=False),
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("create_time", sa.BigInteger(), nullable=False),
+        sa.Column("start_time", sa.BigInteger()),
+        sa.Column("end_time", sa.BigInteger()),
+        sa.Column("queue_us", sa.BigInteger()),
+        sa.Column("start_us", sa.BigInteger()),
+        sa.Column("run_us", sa.BigInteger()),
+        sa.Column("end_us", sa.BigInteger()),
+        sa.Column("stored_bytes", sa.BigInteger(), nullable=False),
+        sa.Column("request_id", sa.Text()),
+        sa.Column("request_fingerprint", sa.LargeBinary()),
+        sa.Column("trace_parent", sa.Text()),
+        sa.Column("trace_reference", sa.Text()),
+        sa.Column("failure", sa.Text()),
+        sa.Column("limit_receipt", sa.Text()),
+        sa.Column("usage", sa.Text(), nullable=False),
+        sa.Column("code", sa.LargeBinary(), nullable=False),
+        sa.Column("log", sa.LargeBinary(), nullable=False),
+        sa.Column("stdout", sa.LargeBinary(), nullable=False),
+        sa.Column("stderr", sa.LargeBinary(), nullable=False),
+        sa.Column("result", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_index("executions_by_owner", "executions", ["owner", "create_time", "id"])
+    op.create_index(
+        "executions_by_request",
+        "executions",
+        ["owner", "request_id"],
+        unique=True,
+        sqlite_where=sa.text("request_id IS NOT NULL"),
+        postgresql_where=sa.text("request_id IS NOT NULL"),
+    )
+    op.create_index("executions_by_sandbox", "executions", ["sandbox_id", "create_time", "id"])
+    op.create_index("executions_by_time", "executions", ["create_time", "id"])
+    op.create_index(
+        "executions_live",
+        "executions",
+        ["state"],
+        sqlite_where=sa.text("state IN ('QUEUED', 'RUNNING')"),
+        postgresql_where=sa.text("state IN ('QUEUED', 'RUNNING')"),
+    )
+    op.create_table(
+        "journals",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("applied_sequence", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_table(
+        "queries",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("owner", sa.Text(), nullable=False),
+        sa.Column("user_id", sa.Text(), nullable=False),
+        sa.Column("time", sa.BigInteger(), nullable=False),
+        sa.Column("database", sa.Text(), nullable=False),
+        sa.Column("verdict", sa.Text(), nullable=False),
+        sa.Column("sandbox_id", sa.Text()),
+        sa.Column("execution_id", sa.Text()),
+        sa.Column("origin", sa.Text(), nullable=False),
+        sa.Column("line", sa.Integer()),
+        sa.Column("statement_sha256", sa.LargeBinary()),
+        sa.Column("fingerprint", sa.Text()),
+        sa.Column("kind", sa.Text()),
+        sa.Column("tables", sa.Text(), nullable=False),
+        sa.Column("columns_written", sa.Text(), nullable=False),
+        sa.Column("functions", sa.Text(), nullable=False),
+        sa.Column("policy_version", sa.Text()),
+        sa.Column("layer", sa.Text()),
+        sa.Column("reason", sa.Text()),
+        sa.Column("rows", sa.BigInteger(), nullable=False),
+        sa.Column("bytes", sa.BigInteger(), nullable=False),
+        sa.Column("affected", sa.BigInteger(), nullable=False),
+        sa.Column("truncated", sa.Boolean(), nullable=False),
+        sa.Column("parse_us", sa.BigInteger()),
+        sa.Column("queue_us", sa.BigInteger()),
+        sa.Column("database_us", sa.BigInteger()),
+        sa.Column("sqlstate", sa.Text()),
+        sa.Column("worker_pid", sa.BigInteger()),
+        sa.Column("ended_by", sa.Text()),
+        sa.Column("parameters", sa.Text(), nullable=False),
+        sa.Column("statement", sa.LargeBinary(), nullable=False),
+        sa.Column("final_statement", sa.LargeBinary()),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_index("queries_by_execution", "queries", ["execution_id"])
+    op.create_index("queries_by_owner", "queries", ["owner", "time", "id"])
+    op.create_index("queries_by_time", "queries", ["time", "id"])
+    op.create_table(
+        "sandboxd_meta",
+        sa.Column("key", sa.Text(), nullable=False),
+        sa.Column("value", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("key"),
+    )
+    op.create_table(
+        "sandboxes",
+        sa.Column("id", sa.Text(), nullable=False),
+        sa.Column("owner", sa.Text(), nullable=False),
+        sa.Column("user_id", sa.Text(), nullable=False),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("create_time", sa.BigInteger(), nullable=False),
+        sa.Column("expire_time", sa.BigInteger()),
+        sa.Column("end_time", sa.BigInteger()),
+        sa.Column("end_reason", sa.Text()),
+        sa.Column("request_id", sa.Text()),
+        sa.Column("request_fingerprint", sa.LargeBinary()),
+        sa.Column("limits", sa.Text(), nullable=False),
+        sa.Column("policy", sa.Text(), nullable=False),
+        sa.Column("labels", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_index(
+        "sandboxes_active",
+        "sandboxes",
+        ["owner"],
+        sqlite_where=sa.text("state = 'ACTIVE'"),
+        postgresql_where=sa.text("state = 'ACTIVE'"),
+    )
+    op.create_index("sandboxes_by_owner", "sandboxes", ["owner", "create_time", "id"])
+    op.create_index(
+        "sandboxes_by_request",
+        "sandboxes",
+        ["owner", "request_id"],
+        unique=True,
+        sqlite_where=sa.text("request_id IS NOT NULL"),
+        postgresql_where=sa.text("request_id IS NOT NULL"),
+    )
+    op.create_index("sandboxes_by_time", "sandboxes", ["create_time", "id"])

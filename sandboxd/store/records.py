@@ -1,0 +1,252 @@
+"""What the store keeps: one frozen record a noun. Opaque parts are bytes or JSON text of the caller's."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Generic, TypeVar
+
+
+class SandboxState(StrEnum):
+    """Whether a sandbox can still be used; all but ACTIVE are final."""
+
+    ACTIVE = "ACTIVE"
+    DELETED = "DELETED"
+    EXPIRED = "EXPIRED"
+    LOST = "LOST"
+    """The server ended while it was active: its process is gone, its history stays."""
+
+
+class ExecutionState(StrEnum):
+    """How far an execution is; all but QUEUED and RUNNING are final."""
+
+    QUEUED = "QUEUED"
+    RUNNING = "RUNNING"
+    SUCCEEDED = "SUCCEEDED"
+    FAILED = "FAILED"
+    TIMED_OUT = "TIMED_OUT"
+    CANCELLED = "CANCELLED"
+    ABORTED = "ABORTED"
+    """The server or the guest ended beneath it: what it did by then is unknown."""
+
+
+Record = TypeVar("Record")
+
+LIVE_STATES = (ExecutionState.QUEUED, ExecutionState.RUNNING)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SandboxRecord:
+    """A sandbox, living or gone."""
+
+    id: str
+    owner: str
+    """The principal whose it is; every look-up needs it."""
+    user_id: str
+    """Whom the owner acts for: counted, filtered and deleted by; it gives no access."""
+    state: SandboxState
+    create_time: datetime
+    expire_time: datetime | None = None
+    end_time: datetime | None = None
+    end_reason: str | None = None
+    limits: str = "{}"
+    """JSON text."""
+    policy: str = "{}"
+    """JSON text."""
+    labels: str = "{}"
+    """JSON text: names, origin of a branch and the like."""
+    request_id: str | None = None
+    request_fingerprint: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PhaseDurations:
+    """Where the time of an execution went, in microseconds; None where a phase was not reached."""
+
+    queue_us: int | None = None
+    """From arrival to a slot."""
+    start_us: int | None = None
+    """From the slot to the first line of user code."""
+    run_us: int | None = None
+    """User code."""
+    end_us: int | None = None
+    """From the last line of user code to the answer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExecutionOutcome:
+    """How an execution ended."""
+
+    state: ExecutionState
+    end_time: datetime
+    start_time: datetime | None = None
+    result: bytes = b""
+    """The whole encoded result, opaque to the store."""
+    stdout: bytes = b""
+    stderr: bytes = b""
+    log: bytes = b""
+    """Debug log and inspected variables, opaque to the store."""
+    usage: str = "{}"
+    """JSON text."""
+    limit_receipt: str | None = None
+    """JSON text: the limit that ended it, its value, what was used."""
+    failure: str | None = None
+    """One line for lists: kind and message of what went wrong."""
+    phases: PhaseDurations = PhaseDurations()
+    trace_reference: str | None = None
+
+    @property
+    def stored_bytes(self) -> int:
+        """What it takes of its user's storage."""
+        return len(self.result) + len(self.stdout) + len(self.stderr) + len(self.log)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExecutionRecord:
+    """An execution: what was asked and, once it has ended, the outcome."""
+
+    id: str
+    sandbox_id: str
+    owner: str
+    user_id: str
+    state: ExecutionState
+    create_time: datetime
+    code: str
+    kind: str = "EXECUTE"
+    """Which call made it: EXECUTE, QUICK, ANALYZE, DEBUG."""
+    request_id: str | None = None
+    """Unique for the owner; the same id never runs twice."""
+    request_fingerprint: bytes | None = None
+    """Hash of the request: the same id with another request is a mistake of the caller's."""
+    trace_parent: str | None = None
+    outcome: ExecutionOutcome | None = None
+
+    @property
+    def stored_bytes(self) -> int:
+        """What it takes of its user's storage; characters of code are counted as bytes."""
+        return len(self.code) + (self.outcome.stored_bytes if self.outcome else 0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExecutionSummary:
+    """An execution as lists show it: everything but the large parts."""
+
+    id: str
+    sandbox_id: str
+    owner: str
+    user_id: str
+    kind: str
+    state: ExecutionState
+    create_time: datetime
+    start_time: datetime | None
+    end_time: datetime | None
+    phases: PhaseDurations
+    failure: str | None
+    limit_receipt: str | None
+    usage: str
+    request_id: str | None
+    trace_reference: str | None
+    stored_bytes: int
+
+
+class QueryVerdict(StrEnum):
+    """What became of a statement."""
+
+    PENDING = "PENDING"
+    """Written ahead of a statement that writes: it may or may not have been committed."""
+    ALLOWED = "ALLOWED"
+    REFUSED = "REFUSED"
+    FAILED = "FAILED"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueryRecord:
+    """One attempt to run SQL, refused ones too: who, from where, what, and what became of it."""
+
+    id: str
+    owner: str
+    user_id: str
+    time: datetime
+    database: str
+    statement: str
+    """Text as sent, at most 32 KiB; longer text is cut and `statement_sha256` tells it apart."""
+    verdict: QueryVerdict
+    sandbox_id: str | None = None
+    execution_id: str | None = None
+    origin: str = "grpc"
+    """`grpc` or `sandbox`."""
+    line: int | None = None
+    """Line of user code that asked."""
+    statement_sha256: bytes | None = None
+    final_statement: str | None = None
+    """What was sent to the engine, where the bridge rewrote it."""
+    fingerprint: str | None = None
+    kind: str | None = None
+    tables: tuple[str, ...] = ()
+    columns_written: tuple[str, ...] = ()
+    functions: tuple[str, ...] = ()
+    parameters: str = "{}"
+    """JSON text: names, types and sizes; values only as the policy has it."""
+    policy_version: str | None = None
+    layer: str | None = None
+    """Which layer decided."""
+    reason: str | None = None
+    rows: int = 0
+    bytes: int = 0
+    affected: int = 0
+    truncated: bool = False
+    parse_us: int | None = None
+    queue_us: int | None = None
+    database_us: int | None = None
+    sqlstate: str | None = None
+    worker_pid: int | None = None
+    ended_by: str | None = None
+    """`cancel`, `timeout` or `kill` where the statement did not end by itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """The record is new and durable: go ahead."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Duplicate(Generic[Record]):
+    """The same request came before: answer with `record`, or join it while it lives."""
+
+    record: Record
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Percentiles:
+    """Microseconds, nearest rank."""
+
+    p50_us: int
+    p90_us: int
+    p99_us: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Statistics:
+    """Figures over a span of history."""
+
+    active_sandboxes: int
+    total_sandboxes: int
+    executions_by_state: Mapping[ExecutionState, int]
+    average_execution_seconds: float | None
+    """Mean time of user code of those that ended; None while there is none."""
+    phases: Mapping[str, Percentiles]
+    """By `queue`, `start`, `run`, `end`, over the latest 10,000 executions of the span."""
+    stored_bytes: int
+
+    @property
+    def total_executions(self) -> int:
+        return sum(self.executions_by_state.values())
+
+    @property
+    def success_rate(self) -> float | None:
+        """Share of ended executions that succeeded, 0 to 1; None while none has ended."""
+        ended = sum(n for state, n in self.executions_by_state.items() if state not in LIVE_STATES)
+        if not ended:
+            return None
+        return self.executions_by_state.get(ExecutionState.SUCCEEDED, 0) / ended

@@ -1,0 +1,149 @@
+"""The store as the rest of the host sees it: opened once, closed once, three histories."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import structlog
+from sqlalchemy import Table, select
+
+from sandboxd.store.database import DatabaseDamaged, parse_url
+from sandboxd.store.errors import StoreFull, StoreUnavailable
+from sandboxd.store.executions import ExecutionHistory
+from sandboxd.store.journal import Journal, JournalLimits
+from sandboxd.store.opening import Opener, StoreLock, end_what_was_left_running, page_token_key
+from sandboxd.store.paging import PageTokens
+from sandboxd.store.queries import QueryAudit
+from sandboxd.store.sandboxes import SandboxHistory
+from sandboxd.store.seen import SeenRequests
+from sandboxd.store.setting_aside import SetAside
+from sandboxd.store.tables import executions, sandboxes
+from sandboxd.store.writer import Writer
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreSettings:
+    """Where the history is kept and how hard."""
+
+    directory: Path
+    """Holds the journal, the lock, and the SQLite file unless `url` says otherwise."""
+    url: str = ""
+    """`sqlite:///path` or `postgresql://...`; empty for `history.db` in `directory`."""
+    survive_power_loss: bool = False
+    """Acknowledge only what is on the disk itself: about one fdatasync(2) an execution. Without it what
+    was acknowledged survives the end of the server in any way, but not that of the machine."""
+    flush_interval_seconds: float = 0.05
+    """How long records are gathered before they are written to the database together."""
+    journal: JournalLimits = field(default_factory=JournalLimits)
+
+
+class Store:
+    """Histories of sandboxes, executions and queries. Made by `open_store` only."""
+
+    def __init__(
+        self, *, writer: Writer, tokens: PageTokens, opener: Opener, survive_power_loss: bool
+    ) -> None:
+        self._writer = writer
+        self._opener = opener
+        self.sandboxes = SandboxHistory(writer=writer, tokens=tokens, sync_each=survive_power_loss)
+        self.executions = ExecutionHistory(writer=writer, tokens=tokens, sync_each=survive_power_loss)
+        self.queries = QueryAudit(writer=writer, tokens=tokens, sync_each=survive_power_loss)
+
+    @property
+    def set_aside(self) -> tuple[SetAside, ...]:
+        """Databases that had to be moved out of the way since the start; empty when all is well."""
+        return tuple(self._opener.set_aside)
+
+    async def flush(self) -> None:
+        """Wait until the database has all that was recorded. Raises StoreFull or StoreUnavailable."""
+        await self._writer.drain()
+
+    async def learn_request_ids(self) -> None:
+        """Read the request ids of earlier runs; until then each new one costs a look into the database."""
+        for table, seen in (
+            (executions, self.executions.requests.seen),
+            (sandboxes, self.sandboxes.requests.seen),
+        ):
+            with suppress(StoreUnavailable, StoreFull, DatabaseDamaged):
+                await self._learn(table, seen)
+
+    async def _learn(self, table: Table, seen: SeenRequests) -> None:
+        query = select(table.c.owner, table.c.request_id).where(table.c.request_id.is_not(None))
+        async with self._writer.database.reading() as connection:
+            result = await connection.stream(query)
+            async for partition in result.partitions(1000):
+                for owner, request_id in partition:
+                    seen.add(owner, request_id)
+                await asyncio.sleep(0)
+        seen.complete = True
+
+
+@asynccontextmanager
+async def open_store(settings: StoreSettings) -> AsyncIterator[Store]:
+    """Open the store, repair what the last server left, write behind, and flush at the end.
+
+    Raises StoreInUse when another server has it, StoreUnavailable when the database can't be opened.
+    """
+    lock = StoreLock(settings.directory)
+    try:
+        journal = Journal(settings.directory / "journal", settings.journal)
+        for damage in journal.damaged:
+            log.error(
+                "store.journal_damaged",
+                path=str(damage.path),
+                good_records=damage.good_records,
+                lost_bytes=damage.lost_bytes,
+            )
+        try:
+            async with _opened(settings, journal) as store:
+                yield store
+        finally:
+            journal.close()
+    finally:
+        lock.release()
+
+
+@asynccontextmanager
+async def _opened(settings: StoreSettings, journal: Journal) -> AsyncIterator[Store]:
+    url = parse_url(settings.url or f"sqlite:///{settings.directory / 'history.db'}")
+    opener = Opener(url, journal, [], settings.survive_power_loss)
+    database = await opener.open()
+    writer: Writer | None = None
+    try:
+        aborted = await end_what_was_left_running(database)
+        if aborted:
+            log.warning("store.executions_aborted", count=aborted)
+        if await database.checkpoint():
+            journal.drop_until(journal.last_sequence)
+        tokens = PageTokens(await page_token_key(database))
+        writer = Writer(
+            journal=journal,
+            database=database,
+            reopen=opener.reopen,
+            flush_interval_seconds=settings.flush_interval_seconds,
+        )
+        store = Store(
+            writer=writer, tokens=tokens, opener=opener, survive_power_loss=settings.survive_power_loss
+        )
+        async with _in_background(writer, store):
+            yield store
+    finally:
+        await (writer.database if writer is not None else database).close()
+
+
+@asynccontextmanager
+async def _in_background(writer: Writer, store: Store) -> AsyncIterator[None]:
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(writer.run()), group.create_task(store.learn_request_ids())]
+        try:
+            yield
+        finally:
+            # What can't be written now is in the journal, and goes to the database at the next start.
+            with suppress(StoreFull, StoreUnavailable):
+                await writer.drain()
+            for task in tasks:
+                task.cancel()

@@ -1,0 +1,50 @@
+"""Stores on real engines: a SQLite file, and a PostgreSQL that the tests start."""
+
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from sandboxd.store.store import StoreSettings
+from tests.store.postgres import find_binaries, running_server
+
+
+@pytest.fixture(scope="session")
+def postgres_socket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    if find_binaries() is None:
+        pytest.skip("PostgreSQL's initdb is not on this machine")
+    with running_server(tmp_path_factory.mktemp("pg")) as socket:
+        yield socket
+
+
+@pytest.fixture
+async def postgres_url(postgres_socket: str) -> str:
+    name = f"store_{uuid.uuid4().hex}"
+    connection = await asyncpg.connect(host=postgres_socket, user="postgres", database="postgres")
+    await connection.execute(f"CREATE DATABASE {name}")
+    await connection.close()
+    return f"postgresql://postgres@/{name}?host={postgres_socket}"
+
+
+@pytest.fixture
+def sqlite_settings(tmp_path: Path) -> StoreSettings:
+    return StoreSettings(directory=tmp_path / "store")
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def settings(request: pytest.FixtureRequest, tmp_path: Path) -> StoreSettings:
+    url = request.getfixturevalue("postgres_url") if request.param == "postgresql" else ""
+    return StoreSettings(directory=tmp_path / "store", url=url)
+
+
+@pytest.fixture(autouse=True)
+def _quiet_logs() -> Iterator[None]:
+    import structlog
+
+    with structlog.testing.capture_logs():
+        yield
+
+
+Clock = Callable[[], float]
