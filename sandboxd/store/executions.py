@@ -30,6 +30,7 @@ class ExecutionFilter:
     user_id: str | None = None
     sandbox_id: str | None = None
     states: tuple[ExecutionState, ...] = ()
+    kinds: tuple[str, ...] = ()
     created_from: datetime | None = None
     created_before: datetime | None = None
 
@@ -45,6 +46,8 @@ class ExecutionFilter:
                 found.append(column == value)
         if self.states:
             found.append(table.state.in_([state.value for state in self.states]))
+        if self.kinds:
+            found.append(table.kind.in_(self.kinds))
         if self.created_from is not None:
             found.append(table.create_time >= self.created_from)
         if self.created_before is not None:
@@ -67,6 +70,9 @@ class ExecutionHistory:
         self._writer = writer
         self._tokens = tokens
         self._sync_each = sync_each
+        self._live: dict[str, tuple[str, str]] = {}
+        self.stored: dict[tuple[str, str], int] = {}
+        """Bytes by (owner, user_id); corrected after each pruning."""
         self.requests: RequestIds[ExecutionRecord] = RequestIds(
             pending=writer.pending_execution, stored=self._by_request
         )
@@ -80,6 +86,8 @@ class ExecutionHistory:
         async with self.requests.deciding(record) as first:
             if first is None:
                 self._writer.append(operations.BeginExecution(record))
+                self._live[record.id] = (record.owner, record.user_id)
+                self._count(record.id, record.stored_bytes)
         if first is not None:
             return Duplicate(record=await self._up_to_date(first))
         await self._sync()
@@ -94,11 +102,14 @@ class ExecutionHistory:
 
         Raises StoreFull or StoreUnavailable when it is not durable; it is still written when that passes.
         """
+        self._count(execution_id, outcome.stored_bytes)
+        self._live.pop(execution_id, None)
         self._writer.append(operations.FinishExecution(execution_id, outcome), begins_work=False)
         await self._sync()
 
     async def withdraw(self, execution_id: str) -> None:
         """Forget an execution of which nothing ran and whose caller was told so; frees its request id."""
+        self._live.pop(execution_id, None)
         self._writer.append(operations.WithdrawExecution(execution_id), begins_work=False)
         await self._sync()
 
@@ -149,6 +160,11 @@ class ExecutionHistory:
         async with self._writer.reading() as connection:
             row = (await connection.execute(select(executions).where(condition))).one_or_none()
         return rows.execution_record(row) if row is not None else None
+
+    def _count(self, execution_id: str, size: int) -> None:
+        user = self._live.get(execution_id)
+        if user is not None:
+            self.stored[user] = self.stored.get(user, 0) + size
 
     async def _sync(self) -> None:
         if self._sync_each:

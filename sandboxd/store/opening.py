@@ -26,8 +26,8 @@ from sandboxd.store.tables import executions, journals, meta, sandboxes
 
 log = structlog.get_logger(__name__)
 
-NEVER_RAN = "ABORTED: the server ended while this was queued; it never ran"
-OUTCOME_UNKNOWN = "ABORTED: the server ended while this ran; how far it came is unknown"
+NEVER_RAN = "the server ended while this was queued; it never ran"
+OUTCOME_UNKNOWN = "the server ended while this ran; how far it came is unknown"
 _REPLAY_OPERATIONS = 512
 _PAGE_KEY = "page_token_key"
 
@@ -135,20 +135,21 @@ async def end_what_was_left_running(database: Database) -> int:
     now = datetime.now(UTC)
     ended = 0
     async with database.writing() as connection:
-        for state, failure in (
-            (ExecutionState.QUEUED, NEVER_RAN),
-            (ExecutionState.RUNNING, OUTCOME_UNKNOWN),
+        for state, kind, failure in (
+            (ExecutionState.QUEUED, "NEVER_RAN", NEVER_RAN),
+            (ExecutionState.RUNNING, "OUTCOME_UNKNOWN", OUTCOME_UNKNOWN),
+            (ExecutionState.PAUSED, "OUTCOME_UNKNOWN", OUTCOME_UNKNOWN),
         ):
             statement = (
                 update(executions)
                 .where(executions.c.state == state.value)
-                .values(state=ExecutionState.ABORTED.value, end_time=now, failure=failure)
+                .values(state=ExecutionState.ABORTED.value, end_time=now, failure_kind=kind, failure=failure)
             )
             ended += (await connection.execute(statement)).rowcount
         await connection.execute(
             update(sandboxes)
             .where(sandboxes.c.state == SandboxState.ACTIVE.value)
-            .values(state=SandboxState.LOST.value, end_time=now, end_reason="the server ended")
+            .values(state=SandboxState.ABORTED.value, end_time=now, end_reason="the server ended")
         )
     return ended
 

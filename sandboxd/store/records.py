@@ -13,15 +13,17 @@ class SandboxState(StrEnum):
     ACTIVE = "ACTIVE"
     DELETED = "DELETED"
     EXPIRED = "EXPIRED"
-    LOST = "LOST"
+    ABORTED = "ABORTED"
     """The server ended while it was active: its process is gone, its history stays."""
 
 
 class ExecutionState(StrEnum):
-    """How far an execution is; all but QUEUED and RUNNING are final."""
+    """How far an execution is; all but the first three are final."""
 
     QUEUED = "QUEUED"
     RUNNING = "RUNNING"
+    PAUSED = "PAUSED"
+    """A debug session holds it; kept as RUNNING is."""
     SUCCEEDED = "SUCCEEDED"
     FAILED = "FAILED"
     TIMED_OUT = "TIMED_OUT"
@@ -32,7 +34,7 @@ class ExecutionState(StrEnum):
 
 Record = TypeVar("Record")
 
-LIVE_STATES = (ExecutionState.QUEUED, ExecutionState.RUNNING)
+LIVE_STATES = (ExecutionState.QUEUED, ExecutionState.RUNNING, ExecutionState.PAUSED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,8 +90,11 @@ class ExecutionOutcome:
     """Debug log and inspected variables, opaque to the store."""
     usage: str = "{}"
     """JSON text."""
+    limit_name: str | None = None
+    """Which limit ended it; counted by statistics."""
     limit_receipt: str | None = None
-    """JSON text: the limit that ended it, its value, what was used."""
+    """JSON text: the limit, its value, what was used."""
+    failure_kind: str | None = None
     failure: str | None = None
     """One line for lists: kind and message of what went wrong."""
     phases: PhaseDurations = PhaseDurations()
@@ -113,7 +118,7 @@ class ExecutionRecord:
     create_time: datetime
     code: str
     kind: str = "EXECUTE"
-    """Which call made it: EXECUTE, QUICK, ANALYZE, DEBUG."""
+    """Which call made it."""
     request_id: str | None = None
     """Unique for the owner; the same id never runs twice."""
     request_fingerprint: bytes | None = None
@@ -141,7 +146,9 @@ class ExecutionSummary:
     start_time: datetime | None
     end_time: datetime | None
     phases: PhaseDurations
+    failure_kind: str | None
     failure: str | None
+    limit_name: str | None
     limit_receipt: str | None
     usage: str
     request_id: str | None
@@ -217,13 +224,15 @@ class Duplicate(Generic[Record]):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Percentiles:
-    """Microseconds, nearest rank."""
+class PhaseFigures:
+    """Microseconds over `count` executions; percentiles by nearest rank."""
 
+    count: int
+    mean_us: float
     p50_us: int
     p90_us: int
     p99_us: int
-    count: int
+    maximum_us: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -231,22 +240,26 @@ class Statistics:
     """Figures over a span of history."""
 
     active_sandboxes: int
-    total_sandboxes: int
+    """Now, whatever the span."""
+    created_sandboxes: int
     executions_by_state: Mapping[ExecutionState, int]
+    executions_by_limit: Mapping[str, int]
+    """How often each limit ended one."""
     average_execution_seconds: float | None
     """Mean time of user code of those that ended; None while there is none."""
-    phases: Mapping[str, Percentiles]
+    phases: Mapping[str, PhaseFigures]
     """By `queue`, `start`, `run`, `end`, over the latest 10,000 executions of the span."""
+    queries: int
+    """Attempted, refused ones included."""
     stored_bytes: int
 
     @property
-    def total_executions(self) -> int:
-        return sum(self.executions_by_state.values())
+    def finished_executions(self) -> int:
+        return sum(n for state, n in self.executions_by_state.items() if state not in LIVE_STATES)
 
     @property
     def success_rate(self) -> float | None:
         """Share of ended executions that succeeded, 0 to 1; None while none has ended."""
-        ended = sum(n for state, n in self.executions_by_state.items() if state not in LIVE_STATES)
-        if not ended:
+        if not self.finished_executions:
             return None
-        return self.executions_by_state.get(ExecutionState.SUCCEEDED, 0) / ended
+        return self.executions_by_state.get(ExecutionState.SUCCEEDED, 0) / self.finished_executions

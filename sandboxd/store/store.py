@@ -11,14 +11,17 @@ from sqlalchemy import Table, select
 
 from sandboxd.store.database import DatabaseDamaged, parse_url
 from sandboxd.store.errors import StoreFull, StoreUnavailable
-from sandboxd.store.executions import ExecutionHistory
+from sandboxd.store.executions import ExecutionFilter, ExecutionHistory
 from sandboxd.store.journal import Journal, JournalLimits
 from sandboxd.store.opening import Opener, StoreLock, end_what_was_left_running, page_token_key
 from sandboxd.store.paging import PageTokens
 from sandboxd.store.queries import QueryAudit
+from sandboxd.store.records import Statistics
+from sandboxd.store.retention import Deleted, RetentionPolicy, delete_user, prune, stored_bytes
 from sandboxd.store.sandboxes import SandboxHistory
 from sandboxd.store.seen import SeenRequests
 from sandboxd.store.setting_aside import SetAside
+from sandboxd.store.statistics import read_statistics
 from sandboxd.store.tables import executions, sandboxes
 from sandboxd.store.writer import Writer
 
@@ -39,6 +42,7 @@ class StoreSettings:
     flush_interval_seconds: float = 0.05
     """How long records are gathered before they are written to the database together."""
     journal: JournalLimits = field(default_factory=JournalLimits)
+    retention: RetentionPolicy = field(default_factory=RetentionPolicy)
 
 
 class Store:
@@ -61,6 +65,38 @@ class Store:
     async def flush(self) -> None:
         """Wait until the database has all that was recorded. Raises StoreFull or StoreUnavailable."""
         await self._writer.drain()
+
+    async def statistics(self, span: ExecutionFilter) -> Statistics:
+        """Figures by state, limit and phase over the executions of `span`."""
+        return await read_statistics(self._writer, span)
+
+    def stored_bytes(self, *, owner: str, user_id: str) -> int:
+        """What the history of a user takes, for its quota; costs no look into the database."""
+        return self.executions.stored.get((owner, user_id), 0)
+
+    async def prune(self, policy: RetentionPolicy) -> Deleted:
+        """Delete what `policy` no longer keeps."""
+        deleted = await prune(self._writer, policy)
+        await self._count_stored()
+        return deleted
+
+    async def delete_user(self, *, owner: str, user_id: str | None) -> Deleted:
+        """Delete all history of one user of `owner`, or with None of all of them; end what lives before."""
+        deleted = await delete_user(self._writer, owner=owner, user_id=user_id)
+        await self._count_stored()
+        return deleted
+
+    async def keep_pruned(self, policy: RetentionPolicy) -> None:
+        """Prune again and again until cancelled."""
+        while True:
+            with suppress(StoreFull, StoreUnavailable):
+                deleted = await self.prune(policy)
+                if deleted != Deleted(0, 0, 0):
+                    log.info("store.pruned", executions=deleted.executions, queries=deleted.queries)
+            await asyncio.sleep(policy.interval.total_seconds())
+
+    async def _count_stored(self) -> None:
+        self.executions.stored = await stored_bytes(self._writer)
 
     async def learn_request_ids(self) -> None:
         """Read the request ids of earlier runs; until then each new one costs a look into the database."""
@@ -129,21 +165,33 @@ async def _opened(settings: StoreSettings, journal: Journal) -> AsyncIterator[St
         store = Store(
             writer=writer, tokens=tokens, opener=opener, survive_power_loss=settings.survive_power_loss
         )
-        async with _in_background(writer, store):
+        async with _in_background(writer, store, settings.retention):
             yield store
     finally:
         await (writer.database if writer is not None else database).close()
 
 
 @asynccontextmanager
-async def _in_background(writer: Writer, store: Store) -> AsyncIterator[None]:
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(writer.run()), group.create_task(store.learn_request_ids())]
-        try:
-            yield
-        finally:
-            # What can't be written now is in the journal, and goes to the database at the next start.
-            with suppress(StoreFull, StoreUnavailable):
-                await writer.drain()
-            for task in tasks:
-                task.cancel()
+async def _in_background(writer: Writer, store: Store, retention: RetentionPolicy) -> AsyncIterator[None]:
+    tasks = [
+        asyncio.create_task(writer.run(), name="store writer"),
+        asyncio.create_task(store.learn_request_ids(), name="store request ids"),
+        asyncio.create_task(store.keep_pruned(retention), name="store retention"),
+    ]
+    for task in tasks:
+        task.add_done_callback(_report_end)
+    try:
+        yield
+    finally:
+        for task in tasks[1:]:
+            task.cancel()
+        # What can't be written now is in the journal, and goes to the database at the next start.
+        with suppress(StoreFull, StoreUnavailable):
+            await writer.drain()
+        tasks[0].cancel()
+        await asyncio.wait(tasks)
+
+
+def _report_end(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and task.exception() is not None:
+        log.critical("store.task_failed", task=task.get_name(), exc_info=task.exception())

@@ -129,7 +129,9 @@ executions = Table(
     Column("request_fingerprint", LargeBinary),
     Column("trace_parent", PlainText),
     Column("trace_reference", PlainText),
+    Column("failure_kind", PlainText),
     Column("failure", PlainText),
+    Column("limit_name", PlainText),
     Column("limit_receipt", PlainText),
     Column("usage", PlainText, nullable=False),
     Column("code", Utf8, nullable=False),
@@ -152,8 +154,8 @@ Index(
 Index(
     "executions_live",
     executions.c.state,
-    sqlite_where=text("state IN ('QUEUED', 'RUNNING')"),
-    postgresql_where=text("state IN ('QUEUED', 'RUNNING')"),
+    sqlite_where=text("state IN ('QUEUED', 'RUNNING', 'PAUSED')"),
+    postgresql_where=text("state IN ('QUEUED', 'RUNNING', 'PAUSED')"),
 )
 
 queries = Table(

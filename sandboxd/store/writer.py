@@ -49,12 +49,13 @@ class Writer:
         self._writing = Batch()
         self._added = 0
         self._written = 0
+        self._written_sequence = 0
         self._work = asyncio.Event()
         self._hurry = asyncio.Event()
         self._progress = asyncio.Condition()
         self._failure: StoreFull | StoreUnavailable | None = None
         self.database_lock = asyncio.Lock()
-        """Held by whoever writes to the database: the flusher, or retention."""
+        """Held by whoever writes to the database, or replaces it."""
         self._file_identity = _identity(database)
         self._suspicion: str | None = None
 
@@ -104,6 +105,28 @@ class Writer:
             self._suspicion = str(error)
             self._work.set()
             raise StoreUnavailable(problem="the history database is damaged and being replaced") from error
+
+    @contextlib.asynccontextmanager
+    async def writing(self) -> AsyncIterator[AsyncConnection]:
+        """A transaction beside the flusher's, for deletions. Raises StoreFull or StoreUnavailable."""
+        async with self.database_lock:
+            try:
+                async with self.database.writing() as connection:
+                    yield connection
+            except DatabaseDamaged as error:
+                self._suspicion = str(error)
+                self._work.set()
+                raise StoreUnavailable(
+                    problem="the history database is damaged and being replaced"
+                ) from error
+
+    async def forget_journal(self) -> None:
+        """Drop from the journal what the database has, so that nothing deleted stays readable there."""
+        await self.drain()
+        async with self.database_lock:
+            self._journal.rotate()
+            if await self.database.checkpoint():
+                self._journal.drop_until(self._written_sequence)
 
     async def drain(self) -> None:
         """Wait until all that was appended before is in the database.
@@ -165,6 +188,7 @@ class Writer:
             await self._write_singly(batch)
         if self._journal.has_closed_until(batch.last_sequence) and await self.database.checkpoint():
             self._journal.drop_until(batch.last_sequence)
+        self._written_sequence = max(self._written_sequence, batch.last_sequence)
 
     async def _write_singly(self, batch: Batch) -> None:
         """One record that the engine refuses must not hold up the others for ever."""

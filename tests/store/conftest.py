@@ -1,13 +1,14 @@
 """Stores on real engines: a SQLite file, and a PostgreSQL that the tests start."""
 
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import asyncpg
 import pytest
 
 from sandboxd.store.store import StoreSettings
+from tests.store.examples import KEEP_ALL
 from tests.store.postgres import find_binaries, running_server
 
 
@@ -30,13 +31,13 @@ async def postgres_url(postgres_socket: str) -> str:
 
 @pytest.fixture
 def sqlite_settings(tmp_path: Path) -> StoreSettings:
-    return StoreSettings(directory=tmp_path / "store")
+    return StoreSettings(directory=tmp_path / "store", retention=KEEP_ALL)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def settings(request: pytest.FixtureRequest, tmp_path: Path) -> StoreSettings:
     url = request.getfixturevalue("postgres_url") if request.param == "postgresql" else ""
-    return StoreSettings(directory=tmp_path / "store", url=url)
+    return StoreSettings(directory=tmp_path / "store", url=url, retention=KEEP_ALL)
 
 
 @pytest.fixture(autouse=True)
@@ -45,6 +46,3 @@ def _quiet_logs() -> Iterator[None]:
 
     with structlog.testing.capture_logs():
         yield
-
-
-Clock = Callable[[], float]

@@ -14,7 +14,10 @@ from sandboxd.store.records import (
     SandboxRecord,
     SandboxState,
 )
+from sandboxd.store.retention import RetentionPolicy
 
+KEEP_ALL = RetentionPolicy(max_age=None, query_max_age=None, executions_per_user=None, bytes_per_user=None)
+"""The records of the tests are of a fixed day, which gets older."""
 START = datetime(2026, 1, 1, tzinfo=UTC)
 _numbers = itertools.count()
 

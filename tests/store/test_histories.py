@@ -7,7 +7,6 @@ import pytest
 from sandboxd.errors import ExecutionNotFound, RequestIdReused, SandboxNotFound
 from sandboxd.store.errors import InvalidPageToken
 from sandboxd.store.executions import ExecutionFilter
-from sandboxd.store.opening import NEVER_RAN, OUTCOME_UNKNOWN
 from sandboxd.store.queries import QueryFilter
 from sandboxd.store.records import (
     Begun,
@@ -115,8 +114,8 @@ async def test_what_ran_at_the_end_of_the_server_is_aborted_truthfully(settings:
     assert never.state is unknown.state is ExecutionState.ABORTED
     assert never.outcome
     assert unknown.outcome
-    assert (never.outcome.failure, unknown.outcome.failure) == (NEVER_RAN, OUTCOME_UNKNOWN)
-    assert lost.state is SandboxState.LOST
+    assert (never.outcome.failure_kind, unknown.outcome.failure_kind) == ("NEVER_RAN", "OUTCOME_UNKNOWN")
+    assert lost.state is SandboxState.ABORTED
 
 
 async def test_lists_are_filtered_and_paged_newest_first(settings: StoreSettings) -> None:

@@ -35,7 +35,9 @@ def upgrade() -> None:
         sa.Column("request_fingerprint", sa.LargeBinary()),
         sa.Column("trace_parent", sa.Text()),
         sa.Column("trace_reference", sa.Text()),
+        sa.Column("failure_kind", sa.Text()),
         sa.Column("failure", sa.Text()),
+        sa.Column("limit_name", sa.Text()),
         sa.Column("limit_receipt", sa.Text()),
         sa.Column("usage", sa.Text(), nullable=False),
         sa.Column("code", sa.LargeBinary(), nullable=False),
@@ -60,8 +62,8 @@ def upgrade() -> None:
         "executions_live",
         "executions",
         ["state"],
-        sqlite_where=sa.text("state IN ('QUEUED', 'RUNNING')"),
-        postgresql_where=sa.text("state IN ('QUEUED', 'RUNNING')"),
+        sqlite_where=sa.text("state IN ('QUEUED', 'RUNNING', 'PAUSED')"),
+        postgresql_where=sa.text("state IN ('QUEUED', 'RUNNING', 'PAUSED')"),
     )
     op.create_table(
         "journals",
