@@ -1,0 +1,167 @@
+"""Finds which variables of a frame changed since its last step."""
+
+import types
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from sandboxd.guest.debug.changes import SCALARS, Mark, find_changes
+from sandboxd.guest.debug.frames import MISSING, FrameState, is_hidden_name, is_hidden_value
+from sandboxd.guest.debug.plan import StatementPlan
+from sandboxd.guest.debug.values import Renderer
+from sandboxd.guest.debug.wire import bytes_field
+
+INTEGER, OTHER, UNBOUND = 1, 2, 3
+"""`ChangeKind` on the wire."""
+Change = tuple[int, int, Any]
+"""Id of the name, kind, and an int, the body of a `Change` or None."""
+_INT64 = 1 << 63
+_MAX_KEPT_TEXT = 1024
+GLOBAL = b"\x28\x01"
+"""`is_global` of a `Change`."""
+
+
+class Differ:
+    """Compares frames with what is known of them; shared by all frames of a run."""
+
+    def __init__(
+        self,
+        *,
+        renderer: Renderer,
+        name_id: Callable[[str], int],
+        watched: frozenset[str],
+        hidden: frozenset[int],
+        shown: int,
+        max_variables: int,
+    ) -> None:
+        self._renderer = renderer
+        self._name_id = name_id
+        self._watched = watched
+        self._hidden = hidden
+        """Addresses of objects that belong to the guest API, not to the user."""
+        self._shown = shown
+        self._max_variables = max_variables
+        self.left_out = 0
+
+    def function(
+        self, state: FrameState, frame: types.FrameType, executed: StatementPlan, *, foreign: bool
+    ) -> list[Change] | None:
+        """Changes of the frame's own variables."""
+        snap = state.snap
+        hidden = state.plan.hidden
+        variables = frame.f_locals
+        changes: list[Change] | None = None
+        known = 0
+        for name, value in variables.items():
+            old = snap.get(name, MISSING)
+            if value is old:
+                known += 1
+                continue
+            if name in hidden or is_hidden_name(name):
+                continue
+            known += 1
+            found = self._look(snap, name, value, old, executed, foreign)
+            if found is not None:
+                changes = found if changes is None else changes + found
+        if known < len(snap):
+            gone = [name for name in snap if name not in variables]
+            changes = (changes or []) + [self._unbind(snap, name) for name in gone]
+        if changes is not None and len(changes) and len(snap) > 1:
+            changes += self._aliases(snap, variables, changes)
+        return changes
+
+    def module(
+        self,
+        state: FrameState,
+        variables: dict[str, Any],
+        executed: StatementPlan,
+        *,
+        foreign: bool,
+        names: Iterable[str] | None = None,
+    ) -> list[Change] | None:
+        """Changes of the module's variables, or of those called `names`."""
+        snap = state.snap
+        changes: list[Change] | None = None
+        for name in state.watch if names is None else names:
+            value = variables.get(name, MISSING)
+            old = snap.get(name, MISSING)
+            if value is old:
+                continue
+            if value is MISSING:
+                found: list[Change] | None = [self._unbind(snap, name)]
+            else:
+                found = self._look(snap, name, value, old, executed, foreign)
+            if found is not None:
+                changes = found if changes is None else changes + found
+        if changes is not None and names is None:
+            changes += self._aliases(snap, variables, changes)
+        return changes
+
+    def _look(
+        self, snap: dict[str, Any], name: str, value: Any, old: Any, executed: StatementPlan, foreign: bool
+    ) -> list[Change] | None:
+        kind = type(value)
+        if kind is int and -_INT64 <= value < _INT64:
+            snap[name] = value
+            return [(self._name_id(name), INTEGER, value)] if self._wanted(name) else None
+        if type(old) is Mark and old.address == id(value):
+            named = name in executed.names
+            if not (foreign or (executed.changes and (named or executed.calls))):
+                return None
+            bodies = find_changes(old, value, self._renderer, deep=foreign or named, shown=self._shown)
+        else:
+            bodies = self._bind(snap, name, value)
+        if bodies is None or not self._wanted(name):
+            return None
+        number = self._name_id(name)
+        return [(number, OTHER, body) for body in bodies]
+
+    def _bind(self, snap: dict[str, Any], name: str, value: Any) -> list[bytes] | None:
+        if is_hidden_value(value) or id(value) in self._hidden:
+            snap[name] = value
+            return None
+        if len(snap) >= self._max_variables and name not in snap:
+            self.left_out += 1
+            return None
+        kind = type(value)
+        if id(kind) in SCALARS and not (kind in (str, bytes) and len(value) > _MAX_KEPT_TEXT):
+            snap[name] = value
+            return [bytes_field(2, self._renderer.render(value))]
+        mark = snap[name] = Mark(value, self._renderer)
+        return [bytes_field(2, mark.picture)]
+
+    def _unbind(self, snap: dict[str, Any], name: str) -> Change:
+        snap.pop(name, None)
+        return (self._name_id(name), UNBOUND, None)
+
+    def _wanted(self, name: str) -> bool:
+        return not self._watched or name in self._watched
+
+    def _aliases(self, snap: dict[str, Any], variables: Any, changes: list[Change]) -> list[Change]:
+        """Changes of other variables in whose pictures a changed object appears."""
+        reported = {change[0] for change in changes if change[1] != INTEGER}
+        if not reported:
+            return []
+        marks = [(name, mark) for name, mark in snap.items() if type(mark) is Mark]
+        changed = {mark.address for name, mark in marks if self._name_id(name) in reported}
+        found: list[Change] = []
+        for name, mark in marks:
+            number = self._name_id(name)
+            if number in reported or mark.inner.isdisjoint(changed) or not self._wanted(name):
+                continue
+            value = variables.get(name, MISSING)
+            if value is MISSING or id(value) != mark.address:
+                continue
+            bodies = find_changes(mark, value, self._renderer, deep=True, shown=self._shown)
+            found += [(number, OTHER, body) for body in bodies or ()]
+        return found
+
+
+def as_global(change: Change) -> Change:
+    """The same change, marked as one of a global seen from within a function."""
+    number, kind, content = change
+    if kind == INTEGER:
+        from sandboxd.guest.debug.wire import varint, zigzag
+
+        return (number, OTHER, bytes_field(2, b"\x18" + varint(zigzag(content))) + GLOBAL)
+    body = b"\x18\x01" if content is None else content
+    return (number, OTHER, body + GLOBAL)

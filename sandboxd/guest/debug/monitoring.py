@@ -1,0 +1,197 @@
+"""The hook from CPython 3.12 on: sys.monitoring, set on user code only."""
+
+import dis
+import sys
+import types
+from collections.abc import Callable
+from typing import Any
+
+from sandboxd.guest.debug.plan import SourcePlan, is_skipped
+from sandboxd.guest.debug.recorder import Recorder
+
+_TOOL_NAME = "sandboxd"
+_get_frame = sys._getframe  # noqa: SLF001 the caller of a callback is the frame it is about
+
+
+class MonitoringHook:
+    """Watches by sys.monitoring; library code pays nothing but for exceptions it raises."""
+
+    engine = "sys.monitoring"
+
+    def __init__(self, recorder: Recorder, source: SourcePlan) -> None:
+        self._recorder = recorder
+        self._source = source
+        self._monitoring: Any = sys.monitoring  # type: ignore[attr-defined,unused-ignore]  # from 3.12 on
+        self._tool: int = self._monitoring.DEBUGGER_ID
+        self._codes: list[types.CodeType] = []
+        self._guarded: dict[str, Callable[..., Any]] = {}
+        self._interrupted = False
+        self._jumps: dict[int, frozenset[int]] = {}
+        events = self._monitoring.events
+        self._local_events = (
+            events.LINE | events.PY_START | events.PY_RETURN | events.PY_YIELD | events.PY_RESUME
+        )
+        self._global_events = events.PY_START | events.RAISE | events.PY_UNWIND | events.PY_THROW
+
+    @property
+    def interrupted(self) -> bool:
+        return self._interrupted
+
+    def start(self) -> None:
+        monitoring = self._monitoring
+        monitoring.use_tool_id(self._tool, _TOOL_NAME)
+        events = monitoring.events
+        for event, callback in (
+            (events.LINE, self._on_line),
+            (events.PY_START, self._on_start),
+            (events.PY_RETURN, self._on_return),
+            (events.PY_YIELD, self._on_yield),
+            (events.PY_RESUME, self._on_resume),
+            (events.PY_THROW, self._on_throw),
+            (events.RAISE, self._on_raise),
+            (events.PY_UNWIND, self._on_unwind),
+            (events.JUMP, self._on_jump),
+            (events.BRANCH, self._on_jump),
+        ):
+            monitoring.register_callback(self._tool, event, callback)
+        self._recorder.stop_tracing = self._end_events
+        monitoring.set_events(self._tool, self._global_events)
+        # Library functions whose start was once declined stay declined: cheap, and still right.
+        self._guard()
+
+    def watch(self, code: types.CodeType) -> None:
+        """Sets the events on `code` and the code in it, before it runs."""
+        waiting = [code]
+        while waiting:
+            current = waiting.pop()
+            waiting += [item for item in current.co_consts if isinstance(item, types.CodeType)]
+            if is_skipped(current):
+                continue
+            self._watch_one(current)
+
+    def stop(self) -> None:
+        monitoring = self._monitoring
+        self._unguard()
+        if monitoring.get_tool(self._tool) != _TOOL_NAME:
+            self._interrupted = True
+            return
+        if not self._recorder.limit_reached and (
+            monitoring.get_events(self._tool) != self._global_events
+            or any(not monitoring.get_local_events(self._tool, code) for code in self._codes)
+        ):
+            self._interrupted = True
+        self._end_events()
+        monitoring.free_tool_id(self._tool)
+
+    def _watch_one(self, code: types.CodeType) -> None:
+        events = self._local_events
+        jumps = _one_line_jumps(code, self._recorder.plan_for(code))
+        if jumps:
+            self._jumps[id(code)] = jumps
+            events |= self._monitoring.events.JUMP | self._monitoring.events.BRANCH
+        self._codes.append(code)
+        self._monitoring.set_local_events(self._tool, code, events)
+
+    def _end_events(self) -> None:
+        monitoring = self._monitoring
+        if monitoring.get_tool(self._tool) != _TOOL_NAME:
+            return
+        self._unguard()
+        monitoring.set_events(self._tool, 0)
+        for code in self._codes:
+            monitoring.set_local_events(self._tool, code, 0)
+
+    # --- callbacks ----------------------------------------------------------------------------
+
+    def _on_line(self, _code: types.CodeType, line: int) -> Any:
+        self._recorder.line(_get_frame(1), line)
+
+    def _on_start(self, code: types.CodeType, _offset: int) -> Any:
+        plan = self._recorder.plan_for(code)
+        if plan is None:
+            return self._monitoring.DISABLE
+        if not self._monitoring.get_local_events(self._tool, code):
+            self._watch_one(code)
+        self._recorder.enter(_get_frame(1))
+        return None
+
+    def _on_return(self, _code: types.CodeType, _offset: int, value: Any) -> Any:
+        self._recorder.leave(_get_frame(1), value)
+
+    def _on_yield(self, _code: types.CodeType, _offset: int, value: Any) -> Any:
+        self._recorder.suspend(_get_frame(1), value)
+
+    def _on_resume(self, _code: types.CodeType, _offset: int) -> Any:
+        self._recorder.resume(_get_frame(1))
+
+    def _on_throw(self, _code: types.CodeType, _offset: int, _error: BaseException) -> Any:
+        self._recorder.resume(_get_frame(1), thrown=True)
+
+    def _on_raise(self, _code: types.CodeType, _offset: int, error: BaseException) -> Any:
+        frame = _get_frame(1)
+        if self._recorder.state_of(frame) is not None:
+            self._recorder.raised(frame, error, _traceback_of(error))
+
+    def _on_unwind(self, _code: types.CodeType, _offset: int, error: BaseException) -> Any:
+        frame = _get_frame(1)
+        if self._recorder.state_of(frame) is not None:
+            self._recorder.unwind(frame, self._recorder.picture(error))
+
+    def _on_jump(self, code: types.CodeType, offset: int, destination: int) -> Any:
+        """A loop on one line has no line event for its second turn."""
+        jumps = self._jumps.get(id(code))
+        if jumps is None or destination >= offset or offset not in jumps:
+            return self._monitoring.DISABLE if destination > offset else None
+        frame = _get_frame(1)
+        self._recorder.line(frame, frame.f_lineno)
+        return None
+
+    # --- self-protection ----------------------------------------------------------------------
+
+    def _guard(self) -> None:
+        """Refuses what would silence this tool, and remembers that it was tried."""
+        for name in ("free_tool_id", "set_events", "set_local_events", "register_callback", "restart_events"):
+            self._guarded[name] = genuine = getattr(self._monitoring, name)
+            if name != "restart_events":
+                setattr(sys.monitoring, name, self._refusing(genuine))  # type: ignore[attr-defined,unused-ignore]
+        self._monitoring = types.SimpleNamespace(
+            **{name: getattr(sys.monitoring, name) for name in dir(sys.monitoring)} | self._guarded  # type: ignore[attr-defined,unused-ignore]
+        )
+
+    def _refusing(self, genuine: Callable[..., Any]) -> Callable[..., Any]:
+        def guarded(tool_id: int, *arguments: Any) -> Any:
+            if tool_id == self._tool:
+                self._interrupted = True
+                raise ValueError(f"tool {tool_id} is not in use")
+            return genuine(tool_id, *arguments)
+
+        return guarded
+
+    def _unguard(self) -> None:
+        for name, genuine in self._guarded.items():
+            setattr(sys.monitoring, name, genuine)  # type: ignore[attr-defined,unused-ignore]
+
+
+_traceback_of: Callable[[BaseException], Any] = BaseException.__dict__["__traceback__"].__get__
+
+
+def _one_line_jumps(code: types.CodeType, plan: Any) -> frozenset[int]:
+    """Offsets of the backward jumps of loops whose body stands on the line of their head."""
+    if plan is None:
+        return frozenset()
+    lines = plan.source.one_line_loops
+    if not lines:
+        return frozenset()
+    found = set()
+    clearing = 0
+    for instruction in dis.get_instructions(code):
+        name = instruction.opname
+        if name == "LOAD_FAST_AND_CLEAR":
+            clearing += 1
+        elif clearing and name in ("END_FOR", "SWAP") and name == "END_FOR":
+            clearing = 0
+        line = instruction.positions.lineno if instruction.positions else None
+        backward = isinstance(instruction.argval, int) and instruction.argval < instruction.offset
+        if not clearing and line in lines and "JUMP" in name and backward:
+            found.add(instruction.offset)
+    return frozenset(found)

@@ -1,0 +1,383 @@
+"""Turns what a hook sees into steps."""
+
+import time
+import types
+from _thread import allocate_lock
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from sandboxd.guest.debug.differ import Change, Differ, as_global
+from sandboxd.guest.debug.frames import FrameState, ThreadState, is_hidden_name
+from sandboxd.guest.debug.options import (
+    CALL,
+    EXCEPTION,
+    EXPRESSION,
+    LINE,
+    RESUME,
+    RETURN,
+    UNWIND,
+    YIELD,
+    TraceOptions,
+)
+from sandboxd.guest.debug.plan import CodePlan, SourcePlan, StatementPlan, is_skipped, make_code_plan
+from sandboxd.guest.debug.values import STEP_NODES, Renderer
+
+Step = tuple[int, int, FrameState, int, "list[Change] | None", int, "bytes | None", int]
+"""Line, event, frame, depth, changes, time in ns, picture of the result, bytes written to stdout."""
+_NOTHING = StatementPlan()
+_ANYTHING = StatementPlan(changes=True, calls=True)
+
+
+class Sink(Protocol):
+    """Takes steps in order."""
+
+    def take(self, steps: list[Step]) -> None:
+        """Takes the next steps."""
+
+
+class Control(Protocol):
+    """Decides at each step whether the program stops there."""
+
+    def at_step(self, step: Step, frame: types.FrameType) -> None:
+        """Called after a step was recorded, before its line runs."""
+
+
+class Recorder:
+    """Records the steps of one run. Called by one hook; knows no hook itself."""
+
+    def __init__(
+        self,
+        *,
+        options: TraceOptions,
+        sink: Sink,
+        sources: Callable[[str], SourcePlan | None],
+        stdout_size: Callable[[], int] = lambda: 0,
+        hidden: frozenset[int] = frozenset(),
+    ) -> None:
+        self.options = options
+        self.filter = options.filter
+        self.renderer = Renderer(options.values)
+        self.names: dict[str, int] = {}
+        self.codes: list[CodePlan] = []
+        self.frames: list[FrameState] = []
+        """Frames met since the sink last asked."""
+        self.control: Control | None = None
+        self.stop_tracing: Callable[[], None] = lambda: None
+        """Set by the hook: ends tracing while the program goes on."""
+        self.step_count = self.recorded_count = self.filtered_count = 0
+        self.call_count = self.exception_count = self.thread_count = 0
+        self.missed_count = 0
+        self.fault = ""
+        self.limit_reached = False
+        self.root: FrameState | None = None
+        """The frame of the module that is run; its variables are everybody's globals."""
+        self._sink = sink
+        self._sources = sources
+        self._stdout_size = stdout_size
+        self._plans: dict[int, CodePlan | None] = {}
+        self._kept_codes: list[types.CodeType] = []
+        self._states: dict[int, FrameState] = {}
+        self._steps: list[Step] = []
+        self._threads = ThreadState()
+        self._lock = allocate_lock()
+        self._activity = 0
+        self._reflective = False
+        """Whether the program can bind globals that it does not name."""
+        self._frame_count = 0
+        self._passing = 0
+        self._flush_at = 0
+        self._pictures = options.detail in ("delta", "full", "summary")
+        self._differ = Differ(
+            renderer=self.renderer,
+            name_id=self.name_id,
+            watched=self.filter.names,
+            hidden=hidden,
+            shown=options.values.max_items,
+            max_variables=options.values.max_variables,
+        )
+
+    def name_id(self, name: str) -> int:
+        """The id under which `name` goes over the wire, counted from 1."""
+        number = self.names.get(name)
+        if number is None:
+            number = self.names[name] = len(self.names) + 1
+        return number
+
+    def plan_for(self, code: types.CodeType) -> CodePlan | None:
+        """The plan of `code`, None when it is not user code."""
+        key = id(code)
+        if key in self._plans:
+            return self._plans[key]
+        self._kept_codes.append(code)
+        source = None if is_skipped(code) else self._sources(code.co_filename)
+        if source is None:
+            self._plans[key] = None
+            return None
+        plan = make_code_plan(code, source, len(self.codes) + 1, by_line=self.options.by_line)
+        self._plans[key] = plan
+        self.codes.append(plan)
+        self._watch_names_of(plan)
+        return plan
+
+    def state_of(self, frame: types.FrameType) -> FrameState | None:
+        """What is known of a frame of user code."""
+        return self._states.get(id(frame))
+
+    @property
+    def stack(self) -> list[FrameState]:
+        """User frames of the current thread, outermost first."""
+        return self._threads.stack
+
+    # --- events, called by the hook ---------------------------------------------------------
+
+    def line(self, frame: types.FrameType, line: int) -> None:
+        """A line of user code is about to run."""
+        state = self._states.get(id(frame))
+        if state is None:
+            state = self._adopt(frame)
+            if state is None:
+                return
+        statements = state.plan.statement_of
+        statement = line if statements is None else statements[line]
+        if state.statement == statement and (state.resumed or line != state.raw_line):
+            state.raw_line = line
+            state.resumed = False
+            return
+        state.resumed = False
+        if state.thrown:
+            self._resume_thrown(state, frame)
+        self._emit(LINE, state, frame, statement, None)
+        state.raw_line = line
+        state.statement = statement
+
+    def enter(self, frame: types.FrameType) -> None:
+        """A function of user code starts."""
+        state = self._adopt(frame)
+        if state is not None and not state.plan.is_module:
+            self.call_count += 1
+            self._emit(CALL, state, frame, state.plan.code.co_firstlineno, None)
+
+    def resume(self, frame: types.FrameType, *, thrown: bool = False, repeats_line: bool = False) -> None:
+        """A generator or coroutine goes on; with `thrown`, by an exception."""
+        state = self._states.get(id(frame))
+        if state is None:
+            self._adopt(frame)
+            return
+        self._activity += 1
+        self._push(state)
+        state.resumed = repeats_line
+        if thrown:
+            state.thrown = True
+        elif not state.plan.is_module:
+            self._emit(RESUME, state, frame, state.statement or state.plan.code.co_firstlineno, None)
+
+    def leave(self, frame: types.FrameType, value: Any) -> None:
+        """A function of user code returns `value`."""
+        state = self._states.get(id(frame))
+        if state is None:
+            return
+        if state.thrown:
+            self._resume_thrown(state, frame)
+        result = None if value is None else self.picture(value)
+        self._emit(RETURN, state, frame, state.statement or state.plan.code.co_firstlineno, result)
+        self._forget(state)
+
+    def suspend(self, frame: types.FrameType, value: Any) -> None:
+        """A generator or coroutine gives `value` away."""
+        state = self._states.get(id(frame))
+        if state is None:
+            return
+        if state.thrown:
+            self._resume_thrown(state, frame)
+        if not state.plan.is_module:
+            result = None if value is None else self.picture(value)
+            self._emit(YIELD, state, frame, state.statement or state.plan.code.co_firstlineno, result)
+        self._pop(state)
+        self._activity += 1
+
+    def raised(self, frame: types.FrameType, error: BaseException, traceback: Any) -> None:
+        """An exception is in a frame; a step only where it enters user code."""
+        state = self._states.get(id(frame))
+        if state is None or not self._is_origin(frame, traceback):
+            return
+        self.exception_count += 1
+        self._emit(EXCEPTION, state, frame, state.statement, self.picture(error))
+
+    def unwind(self, frame: types.FrameType, result: bytes | None) -> None:
+        """An exception, of which `result` is the picture, leaves a frame."""
+        state = self._states.get(id(frame))
+        if state is None:
+            return
+        if not state.thrown:
+            self._emit(UNWIND, state, frame, state.statement, result)
+        self._forget(state)
+
+    def expression(self, frame: types.FrameType, value: Any) -> None:
+        """An expression statement has a value."""
+        state = self._states.get(id(frame))
+        if state is not None and value is not None:
+            self._emit(EXPRESSION, state, frame, state.statement, self.picture(value))
+
+    # --- steps --------------------------------------------------------------------------------
+
+    def flush(self) -> None:
+        """Hands the steps so far to the sink."""
+        steps, self._steps = self._steps, []
+        if steps:
+            self._sink.take(steps)
+
+    def _emit(
+        self, event: int, state: FrameState, frame: types.FrameType, line: int, result: bytes | None
+    ) -> None:
+        now = time.perf_counter_ns()
+        self.step_count += 1
+        if not self.filter.is_open and not self._passes(event, state, line):
+            state.skipped = True
+            return
+        with self._lock:
+            changes = self._changes(state, frame) if self._pictures else None
+            if self.filter.names and not changes:
+                self.filtered_count += 1
+                return
+            if self.limit_reached:
+                return
+            self.recorded_count += 1
+            state.step = self.recorded_count
+            step = (line, event, state, state.depth, changes, now, result, self._stdout_size())
+            self._steps.append(step)
+        if len(self._steps) >= self.options.batch_steps or now >= self._flush_at:
+            self._flush_at = now + self.options.flush_interval_ns
+            self.flush()
+        if self.control is not None:
+            self.control.at_step(step, frame)
+        if self.recorded_count >= self.filter.max_steps:
+            self._end_recording()
+
+    def _changes(self, state: FrameState, frame: types.FrameType) -> list[Change] | None:
+        self.renderer.step_nodes_left = STEP_NODES
+        plan = state.plan
+        foreign = state.activity != self._activity or state.skipped or self.thread_count > 1
+        state.skipped = False
+        state.activity = self._activity
+        executed = _ANYTHING if foreign else plan.statements.get(state.statement, _NOTHING)
+        if plan.is_module:
+            if self._reflective:
+                _watch_all(state, frame.f_globals)
+            return self._differ.module(state, frame.f_globals, executed, foreign=foreign)
+        changes = self._differ.function(state, frame, executed, foreign=foreign)
+        if plan.stored_globals and self.root is not None:
+            seen = self._differ.module(
+                self.root, frame.f_globals, executed, foreign=foreign, names=plan.stored_globals
+            )
+            if seen is not None:
+                changes = (changes or []) + [as_global(change) for change in seen]
+        return changes
+
+    def _passes(self, event: int, state: FrameState, line: int) -> bool:
+        accepted = self.filter.accepts(state.plan.name, line, event, state.depth)
+        if accepted and self.filter.every_nth > 1:
+            self._passing += 1
+            accepted = self._passing % self.filter.every_nth == 1
+        self.filtered_count += not accepted
+        return accepted
+
+    def picture(self, value: Any) -> bytes:
+        """`DebugValue` bytes of `value`."""
+        with self._lock:
+            self.renderer.step_nodes_left = STEP_NODES
+            return self.renderer.render(value)
+
+    def _end_recording(self) -> None:
+        self.limit_reached = True
+        if self.control is None:
+            self.stop_tracing()
+
+    def _resume_thrown(self, state: FrameState, frame: types.FrameType) -> None:
+        state.thrown = False
+        if not state.plan.is_module:
+            self._emit(RESUME, state, frame, state.statement, None)
+
+    @staticmethod
+    def _is_origin(frame: types.FrameType, traceback: Any) -> bool:
+        """Whether no inner frame of user code has already reported the exception."""
+        if traceback is None or traceback.tb_frame is not frame:
+            return False
+        label = frame.f_code.co_filename
+        inner = traceback.tb_next
+        while inner is not None:
+            code = inner.tb_frame.f_code
+            if code.co_filename == label and not is_skipped(code):
+                return False
+            inner = inner.tb_next
+        return True
+
+    # --- frames -------------------------------------------------------------------------------
+
+    def _adopt(self, frame: types.FrameType) -> FrameState | None:
+        """Starts to follow a frame."""
+        plan = self.plan_for(frame.f_code)
+        if plan is None:
+            return None
+        threads = self._threads
+        if not threads.number:
+            self.thread_count += 1
+            threads.number = self.thread_count
+        stack = threads.stack
+        self._frame_count += 1
+        self._activity += 1
+        state = FrameState(
+            number=self._frame_count,
+            plan=plan,
+            address=id(frame),
+            caller=stack[-1] if stack else None,
+            depth=len(stack) + 1,
+            thread=threads.number,
+        )
+        self._states[id(frame)] = state
+        self.frames.append(state)
+        stack.append(state)
+        if plan.is_module:
+            if self.root is None:
+                self.root = state
+                for known in self.codes:
+                    self._watch_names_of(known)
+            _watch_present(state, self.codes, frame.f_globals)
+        return state
+
+    def _watch_names_of(self, plan: CodePlan) -> None:
+        self._reflective = self._reflective or plan.reflective
+        root = self.root
+        if root is not None:
+            known = set(root.watch)
+            root.watch += [name for name in plan.stored_globals if name not in known and not is_hidden_name(name)]
+
+    def _push(self, state: FrameState) -> None:
+        stack = self._threads.stack
+        state.caller = stack[-1] if stack else None
+        state.depth = len(stack) + 1
+        stack.append(state)
+
+    def _pop(self, state: FrameState) -> None:
+        stack = self._threads.stack
+        if state in stack:
+            del stack[stack.index(state) :]
+
+    def _forget(self, state: FrameState) -> None:
+        self._pop(state)
+        self._activity += 1
+        self._states.pop(state.address, None)
+
+
+def _watch_present(state: FrameState, plans: list[CodePlan], variables: dict[str, Any]) -> None:
+    """Looks also at variables of earlier executions, as far as this program names them."""
+    known = set(state.watch)
+    for plan in plans:
+        for name in sorted(plan.used_globals):
+            if name in variables and name not in known and not is_hidden_name(name):
+                known.add(name)
+                state.watch.append(name)
+
+
+def _watch_all(state: FrameState, variables: dict[str, Any]) -> None:
+    known = set(state.watch)
+    state.watch += [name for name in list(variables) if name not in known and not is_hidden_name(name)]

@@ -1,0 +1,117 @@
+"""The hook for CPython 3.11: sys.settrace."""
+
+import dis
+import sys
+import threading
+import types
+from typing import Any
+
+from sandboxd.guest.debug.recorder import Recorder
+
+_GENERATOR_FLAGS = 0x20 | 0x80 | 0x200
+"""CO_GENERATOR, CO_COROUTINE, CO_ASYNC_GENERATOR."""
+_RETURN_VALUE = dis.opmap["RETURN_VALUE"]
+_YIELD_VALUE = dis.opmap["YIELD_VALUE"]
+_RESUME = dis.opmap["RESUME"]
+_watching: list["SettraceHook"] = []
+_audited = False
+
+
+def _audit(event: str, _arguments: Any) -> None:
+    if event == "sys.settrace" and _watching:
+        _watching[-1].note_settrace()
+
+
+class SettraceHook:
+    """Watches by sys.settrace; frames that are no user code are left alone."""
+
+    engine = "sys.settrace"
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+        self._changing = False
+        self._interrupted = False
+        self._errors: dict[int, bytes] = {}
+        """Picture of the exception that is in a frame, by the frame's address."""
+        self._trace = self._on_call
+        self._local = self._on_event
+
+    @property
+    def interrupted(self) -> bool:
+        return self._interrupted
+
+    def start(self) -> None:
+        global _audited  # noqa: PLW0603 an audit hook cannot be taken back
+        if not _audited:
+            sys.addaudithook(_audit)
+            _audited = True
+        _watching.append(self)
+        self._recorder.stop_tracing = self._end
+        threading.settrace(self._trace)
+        self._set(self._trace)
+
+    def stop(self) -> None:
+        self._interrupted = self._interrupted or (
+            sys.gettrace() is not self._trace and not self._recorder.limit_reached
+        )
+        self._end()
+        if self in _watching:
+            _watching.remove(self)
+
+    def note_settrace(self) -> None:
+        """Somebody calls sys.settrace."""
+        if not self._changing and threading.current_thread() is threading.main_thread():
+            self._interrupted = True
+
+    def _end(self) -> None:
+        threading.settrace(None)  # type: ignore[arg-type]  # None is what unsets it
+        self._set(None)
+
+    def _set(self, trace: Any) -> None:
+        self._changing = True
+        try:
+            sys.settrace(trace)
+        finally:
+            self._changing = False
+
+    def _on_call(self, frame: types.FrameType, _event: str, _argument: Any) -> Any:
+        recorder = self._recorder
+        code = frame.f_code
+        plan = recorder.plan_for(code)
+        if plan is None or recorder.limit_reached:
+            return None
+        if code.co_flags & _GENERATOR_FLAGS and recorder.state_of(frame) is not None:
+            at = frame.f_lasti
+            started = plan.bytecode[at] == _RESUME and not plan.bytecode[at + 1] & 3
+            if not started:
+                thrown = plan.bytecode[at] != _RESUME
+                recorder.resume(frame, thrown=thrown, repeats_line=True)
+                return self._local
+        recorder.enter(frame)
+        return self._local
+
+    def _on_event(self, frame: types.FrameType, event: str, argument: Any) -> Any:
+        recorder = self._recorder
+        if event == "line":
+            recorder.line(frame, frame.f_lineno)
+        elif event == "return":
+            self._on_return(frame, argument)
+        elif event == "exception":
+            self._errors[id(frame)] = recorder.picture(argument[1])
+            recorder.raised(frame, argument[1], argument[2])
+        return self._local
+
+    def _on_return(self, frame: types.FrameType, value: Any) -> None:
+        plan = self._recorder.plan_for(frame.f_code)
+        operation = plan.bytecode[frame.f_lasti] if plan is not None else _RETURN_VALUE
+        if operation == _RETURN_VALUE:
+            self._recorder.leave(frame, value)
+        elif operation == _YIELD_VALUE and not self._thrown_at_yield(frame, value):
+            self._recorder.suspend(frame, value)
+        else:
+            self._recorder.unwind(frame, self._errors.pop(id(frame), None))
+
+    def _thrown_at_yield(self, frame: types.FrameType, value: Any) -> bool:
+        """Whether the frame is left by an exception that was thrown in at its yield."""
+        state = self._recorder.state_of(frame)
+        return value is None and state is not None and state.thrown
