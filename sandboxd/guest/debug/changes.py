@@ -27,6 +27,8 @@ _MAX_KEPT = 4096
 _MAX_NESTED = 400
 _MAX_PATCHES = 8
 _SCANNED_PARTS = 256
+_TEXT_EDGE = 64
+"""A long string may be extended in place, so its address does not tell."""
 _POINTER = ctypes.sizeof(ctypes.c_void_p)
 _LIST_ITEMS_OFFSET = object.__basicsize__ + _POINTER
 """ob_item of PyListObject, after ob_base.ob_size; verified below before it is used."""
@@ -63,16 +65,23 @@ addresses = _choose_addresses()
 class Mark:
     """What is remembered of an object with parts."""
 
-    __slots__ = ("address", "inner", "kept", "nested", "picture", "print_")
+    __slots__ = ("address", "inner", "kept", "length", "nested", "picture", "print_")
 
     def __init__(self, value: Any, renderer: Renderer) -> None:
         self.address = id(value)
         self.picture, self.inner = renderer.render_object(value)
         parts = parts_of(value, renderer)
+        self.length = 0
+        """Length after patches, 0 when the picture tells it."""
         self.print_: Any = None
         self.kept: list[Any] | None = None
         self.nested: tuple[Any, ...] = ()
         self.remember(value, parts, renderer)
+
+    @property
+    def shown(self) -> bytes:
+        """The picture with the length as it is now."""
+        return self.picture + number_field(13, self.length)
 
     def remember(self, value: Any, parts: list[Any] | None, renderer: Renderer) -> None:
         """Takes the present parts as the known ones."""
@@ -134,6 +143,8 @@ def _cut(parts: Any, length: int | None = None) -> list[Any]:
 def fingerprint(value: Any, parts: list[Any] | None) -> Any:
     """Differs when a direct part was exchanged, added or removed."""
     if parts is None:
+        if type(value) is str or type(value) is bytes:
+            return (len(value), value[:_TEXT_EDGE], value[-_TEXT_EDGE:])
         return library_fingerprint(value, type(value))
     kind = id(type(value))
     if len(parts) <= _FULL_PARTS and kind in _LISTS:
@@ -184,6 +195,7 @@ def find_changes(mark: Mark, value: Any, renderer: Renderer, *, deep: bool, show
         if places and places[0] >= shown and kept is not None:
             return _patches(mark, value, parts, places, renderer)
     mark.picture, mark.inner = renderer.render_object(value)
+    mark.length = 0
     mark.remember(value, parts, renderer)
     return [bytes_field(2, mark.picture)]
 
@@ -195,7 +207,7 @@ def _nested_change(mark: Mark, value: Any, parts: list[Any] | None, renderer: Re
     picture, inner = renderer.render_object(value)
     if nested == mark.nested and picture == mark.picture:
         return None
-    mark.nested, mark.picture, mark.inner = nested, picture, inner
+    mark.nested, mark.picture, mark.inner, mark.length = nested, picture, inner, 0
     return [bytes_field(2, picture)]
 
 
@@ -247,6 +259,7 @@ def _patches(
         plain = plain and id(type(part)) in SCALARS
         patch = b"\x08" + varint(place) + bytes_field(3, renderer.render(part)) + number_field(4, len(value))
         changes.append(bytes_field(4, patch))
+    mark.length = len(value)
     if plain and len(places) == len(shown):
         mark.print_ = fingerprint(value, parts)
         mark.kept = parts

@@ -123,6 +123,10 @@ class Recorder:
         """What is known of a frame of user code."""
         return self._states.get(id(frame))
 
+    def live_states(self) -> list[FrameState]:
+        """All frames of user code that run or are suspended."""
+        return list(self._states.values())
+
     @property
     def stack(self) -> list[FrameState]:
         """User frames of the current thread, outermost first."""

@@ -1,0 +1,141 @@
+"""Reads `DebugBatch` bytes back."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from sandboxd.guest.debug.differ import INTEGER, OTHER
+from sandboxd.guest.debug.wire import MalformedMessage, read_fields, read_packed, unzigzag, varint, zigzag
+
+RowChange = tuple[int, bytes | None, tuple[int, bytes, int] | None, bool]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrameRow:
+    """A frame's fixed facts."""
+
+    code: int
+    caller: int
+    depth: int
+    thread: int
+
+
+@dataclass(slots=True, kw_only=True)
+class BatchColumns:
+    """A batch, as columns."""
+
+    step_count: int = 0
+    frames: list[FrameRow] = field(default_factory=list)
+    lines: Sequence[int] = ()
+    events: Sequence[int] = ()
+    frame_numbers: Sequence[int] = ()
+    depths: Sequence[int] = ()
+    threads: Sequence[int] = ()
+    elapsed: Sequence[int] = ()
+    stdout: Sequence[int] = ()
+    change_counts: Sequence[int] = ()
+    change_names: Sequence[int] = ()
+    change_kinds: Sequence[int] = ()
+    integers: Sequence[int] = ()
+    others: list[bytes] = field(default_factory=list)
+    result_steps: Sequence[int] = ()
+    result_pictures: list[bytes] = field(default_factory=list)
+
+    @staticmethod
+    def at(column: Sequence[int], place: int) -> int:
+        """Entry of a column whose repeated end may be cut off."""
+        if place < len(column):
+            return column[place]
+        return column[-1] if column else 0
+
+    def results(self) -> dict[int, bytes]:
+        """Pictures of results by place in the batch."""
+        return dict(zip(self.result_steps, self.result_pictures, strict=False))
+
+    def changes(self) -> list[list[RowChange]]:
+        """The changes of each step."""
+        out: list[list[RowChange]] = []
+        at = integer = other = 0
+        for place in range(self.step_count):
+            found: list[RowChange] = []
+            for _ in range(self.change_counts[place] if place < len(self.change_counts) else 0):
+                name = self.change_names[at]
+                kind = self.at(self.change_kinds, at)
+                at += 1
+                if kind == INTEGER:
+                    picture = b"\x18" + varint(zigzag(unzigzag(self.integers[integer])))
+                    integer += 1
+                    found.append((name, picture, None, False))
+                elif kind == OTHER:
+                    found.append(_read_change(name, self.others[other]))
+                    other += 1
+                else:
+                    found.append((name, None, None, False))
+            out.append(found)
+        return out
+
+
+def _read_change(name: int, body: bytes) -> RowChange:
+    picture: bytes | None = None
+    patch: tuple[int, bytes, int] | None = None
+    is_global = False
+    for number, value in read_fields(body):
+        if number == 2 and isinstance(value, bytes):
+            picture = value
+        elif number == 4 and isinstance(value, bytes):
+            patch = _read_patch(value)
+        elif number == 5:
+            is_global = bool(value)
+    return (name, picture, patch, is_global)
+
+
+def _read_patch(body: bytes) -> tuple[int, bytes, int]:
+    index = length = 0
+    picture = b""
+    for number, value in read_fields(body):
+        if number == 1 and isinstance(value, int):
+            index = value
+        elif number == 3 and isinstance(value, bytes):
+            picture = value
+        elif number == 4 and isinstance(value, int):
+            length = value
+    return (index, picture, length)
+
+
+_COLUMN_FIELDS = {
+    2: "lines", 3: "events", 4: "frame_numbers", 5: "depths", 6: "threads", 7: "elapsed", 8: "stdout",
+    9: "change_counts", 10: "change_names", 11: "change_kinds", 12: "integers", 14: "result_steps",
+}  # fmt: skip
+
+
+def read_batch(payload: bytes) -> BatchColumns:
+    """The columns of a batch; `MalformedMessage` when it is none."""
+    columns = BatchColumns()
+    for number, value in read_fields(payload):
+        if number == 4 and isinstance(value, bytes):
+            columns.frames.append(_read_frame(value))
+        elif number == 6 and isinstance(value, bytes):
+            _read_columns(columns, value)
+    if len(columns.change_names) < sum(columns.change_counts):
+        raise MalformedMessage("fewer changes than counted")
+    return columns
+
+
+def _read_columns(columns: BatchColumns, body: bytes) -> None:
+    for number, value in read_fields(body):
+        if number == 1 and isinstance(value, int):
+            columns.step_count = value
+        elif isinstance(value, int):
+            continue
+        elif number == 13:
+            columns.others.append(value)
+        elif number == 15:
+            columns.result_pictures.append(value)
+        elif number in _COLUMN_FIELDS:
+            setattr(columns, _COLUMN_FIELDS[number], read_packed(value))
+
+
+def _read_frame(body: bytes) -> FrameRow:
+    values = {number: value for number, value in read_fields(body) if isinstance(value, int)}
+    return FrameRow(
+        code=values.get(1, 0), caller=values.get(2, 0), depth=values.get(3, 0), thread=values.get(4, 0)
+    )

@@ -1,0 +1,120 @@
+"""Writes steps as `DebugBatch` bytes."""
+
+from collections.abc import Sequence
+
+from sandboxd.guest.debug.differ import INTEGER, OTHER
+from sandboxd.guest.debug.frames import FrameState
+from sandboxd.guest.debug.plan import CodePlan
+from sandboxd.guest.debug.recorder import Step
+from sandboxd.guest.debug.wire import bytes_field, number_field, packed_field, zigzag
+
+
+class BatchEncoder:
+    """Writes batches in a row; remembers which names, codes and frames it has sent."""
+
+    def __init__(self, *, start_ns: int) -> None:
+        self._last_ns = start_ns
+        self._last_stdout = 0
+        self._next_step = 1
+        self._names_sent = 0
+        self._codes_sent = 0
+
+    def encode(
+        self,
+        steps: Sequence[Step],
+        *,
+        names: dict[str, int],
+        codes: Sequence[CodePlan],
+        frames: Sequence[FrameState],
+    ) -> bytes:
+        """The next batch. `frames` are those met since the last one, the others all so far."""
+        head = [number_field(1, self._next_step)]
+        code_parts = [
+            bytes_field(3, _code_info(code, names)) for code in codes[self._codes_sent :]
+        ]  # may add names, so it comes first
+        head += [
+            bytes_field(2, name.encode("utf-8", "backslashreplace"))
+            for name in list(names)[self._names_sent :]
+        ]
+        head += code_parts
+        head += [bytes_field(4, _frame_info(frame)) for frame in frames]
+        head.append(bytes_field(6, self._columns(steps)))
+        self._names_sent, self._codes_sent = len(names), len(codes)
+        self._next_step += len(steps)
+        return b"".join(head)
+
+    def _columns(self, steps: Sequence[Step]) -> bytes:
+        lines, events, frames, depths, changes, times, results, outputs = zip(*steps, strict=True)
+        out = [
+            number_field(1, len(steps)),
+            packed_field(2, lines),
+            packed_field(3, _shortened(events)),
+            packed_field(4, _shortened([frame.number for frame in frames])),
+            packed_field(5, _shortened(depths)),
+            packed_field(6, _shortened([frame.thread for frame in frames])),
+            packed_field(7, self._elapsed(times)),
+            self._stdout(outputs),
+        ]
+        self._add_changes(out, changes)
+        places = [place for place, result in enumerate(results) if result is not None]
+        if places:
+            out.append(packed_field(14, places))
+            out += [bytes_field(15, results[place]) for place in places]
+        return b"".join(out)
+
+    def _elapsed(self, times: Sequence[int]) -> list[int]:
+        before = (self._last_ns, *times)
+        self._last_ns = times[-1]
+        return [max(now - then, 0) for then, now in zip(before, times, strict=False)]
+
+    def _stdout(self, outputs: Sequence[int]) -> bytes:
+        if outputs[-1] == self._last_stdout:
+            return b""
+        before = (self._last_stdout, *outputs)
+        self._last_stdout = outputs[-1]
+        return packed_field(8, [max(now - then, 0) for then, now in zip(before, outputs, strict=False)])
+
+    @staticmethod
+    def _add_changes(out: list[bytes], changes: Sequence[list[tuple[int, int, object]] | None]) -> None:
+        counts = [0 if found is None else len(found) for found in changes]
+        rows = [change for found in changes if found is not None for change in found]
+        if not rows:
+            return
+        names, kinds, contents = zip(*rows, strict=True)
+        out.append(packed_field(9, counts))
+        out.append(packed_field(10, names))
+        out.append(packed_field(11, _shortened(kinds)))
+        out.append(
+            packed_field(12, [zigzag(content) for kind, content in zip(kinds, contents, strict=True) if kind == INTEGER])
+        )
+        out += [
+            bytes_field(13, number_field(1, name) + content)
+            for name, kind, content in rows
+            if kind == OTHER
+        ]  # fmt: skip
+
+
+def _shortened(column: Sequence[int]) -> Sequence[int]:
+    """The column without the repetitions of its last entry; empty when it is all zeros."""
+    last = column[-1]
+    if column.count(last) == len(column):
+        return column[:1] if last else ()
+    end = len(column)
+    while end > 1 and column[end - 2] == last:
+        end -= 1
+    return column[:end]
+
+
+def _code_info(plan: CodePlan, names: dict[str, int]) -> bytes:
+    number = names.setdefault(plan.name, len(names) + 1)
+    return number_field(1, number) + number_field(2, plan.code.co_firstlineno)
+
+
+def _frame_info(frame: FrameState) -> bytes:
+    caller = frame.caller.number if frame.caller is not None else 0
+    return (
+        number_field(1, frame.plan.number)
+        + number_field(2, caller)
+        + number_field(3, frame.depth)
+        + number_field(4, frame.thread)
+    )

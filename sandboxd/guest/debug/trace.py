@@ -1,0 +1,278 @@
+"""A recorded trace: encoded batches, bounded, and the way back to the state at any step."""
+
+import time
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from sandboxd.guest.debug.batch_reader import BatchColumns, FrameRow, read_batch
+from sandboxd.guest.debug.changes import Mark
+from sandboxd.guest.debug.encoder import BatchEncoder
+from sandboxd.guest.debug.recorder import Recorder, Step
+from sandboxd.guest.debug.values import Renderer, ValueLimits
+from sandboxd.guest.debug.wire import number_field
+
+_KEYFRAME_STEPS = 1000
+_KEYFRAME_BYTES_A_VARIABLE = 120
+_scalars = Renderer(ValueLimits())
+
+
+@dataclass(slots=True, kw_only=True)
+class FoldedFrame:
+    """A frame as far as the trace was read."""
+
+    row: FrameRow
+    line: int = 0
+    variables: dict[int, bytes] = field(default_factory=dict)
+    """Pictures by id of the name."""
+
+    def picture(self, name: int) -> bytes | None:
+        """The picture of a variable, None when it is not bound."""
+        return self.variables.get(name)
+
+
+@dataclass(slots=True, kw_only=True)
+class Folded:
+    """The state after reading steps: what was known before the next line ran."""
+
+    frames: dict[int, FoldedFrame] = field(default_factory=dict)
+    stacks: dict[int, list[int]] = field(default_factory=dict)
+    """Numbers of the frames of each thread, outermost first."""
+    stdout_bytes: int = 0
+    elapsed_ns: int = 0
+
+    def copy(self) -> "Folded":
+        """An independent one."""
+        frames = {
+            number: FoldedFrame(row=frame.row, line=frame.line, variables=dict(frame.variables))
+            for number, frame in self.frames.items()
+        }
+        stacks = {thread: list(stack) for thread, stack in self.stacks.items()}
+        return Folded(frames=frames, stacks=stacks, stdout_bytes=self.stdout_bytes, elapsed_ns=self.elapsed_ns)
+
+
+@dataclass(slots=True, kw_only=True)
+class StepRow:
+    """One step as read back."""
+
+    step: int
+    line: int
+    event: int
+    frame: int
+    depth: int
+    thread: int
+    changes: list[tuple[int, bytes | None, tuple[int, bytes, int] | None, bool]]
+    """Name, picture or None when unbound, patch (index, picture, length), whether it is a global."""
+    result: bytes | None
+    elapsed_ns: int
+    stdout_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Kept:
+    first_step: int
+    first_frame: int
+    payload: bytes
+    keyframe: Folded | None
+
+
+class Trace:
+    """Takes steps from the recorder, sends them on, keeps them within a bound and reads them back."""
+
+    def __init__(
+        self, *, max_bytes: int, send: Callable[[bytes, int], None] | None = None, keep: bool = True
+    ) -> None:
+        self.recorder: Recorder | None = None
+        self._max_bytes = max_bytes
+        self._send = send
+        self._keep = keep
+        self._start_ns = time.perf_counter_ns()
+        self._encoder = BatchEncoder(start_ns=self._start_ns)
+        self._batches: deque[_Kept] = deque()
+        self._bytes = 0
+        self._total = 0
+        self._frames_met = 0
+        self._since_keyframe = 0
+        self.dropped_steps = 0
+        """Steps at the start that are no longer kept."""
+
+    def take(self, steps: list[Step]) -> None:
+        """Encodes steps, keeps them and sends them on."""
+        recorder = self.recorder
+        assert recorder is not None
+        frames, recorder.frames = recorder.frames, []
+        keyframe = self._keyframe(recorder, steps, frames) if self._keep else None
+        payload = self._encoder.encode(steps, names=recorder.names, codes=recorder.codes, frames=frames)
+        if self._keep:
+            kept = _Kept(
+                first_step=self._total + 1, first_frame=self._frames_met + 1, payload=payload, keyframe=keyframe
+            )
+            self._batches.append(kept)
+            self._bytes += len(payload)
+            self._drop_oldest()
+        self._total += len(steps)
+        self._frames_met += len(frames)
+        if self._send is not None:
+            self._send(payload, len(steps))
+
+    @property
+    def step_count(self) -> int:
+        """Number of the last step."""
+        return self._total
+
+    @property
+    def first_kept_step(self) -> int:
+        """The first step that can still be read."""
+        return self._batches[0].first_step if self._batches else self._total + 1
+
+    def _drop_oldest(self) -> None:
+        while self._bytes > self._max_bytes and len(self._batches) > 1:
+            gone = self._batches.popleft()
+            self._bytes -= len(gone.payload)
+        while len(self._batches) > 1 and self._batches[0].keyframe is None and self._batches[0].first_step > 1:
+            self._bytes -= len(self._batches.popleft().payload)
+        self.dropped_steps = self._batches[0].first_step - 1
+
+    def _keyframe(self, recorder: Recorder, steps: list[Step], frames: list[Any]) -> Folded | None:
+        """The state before `steps`; kept at the end of a batch for the next one."""
+        due, self._next_keyframe = self._next_keyframe, None
+        self._since_keyframe += len(steps)
+        if self._since_keyframe >= _KEYFRAME_STEPS:
+            live = recorder.live_states()
+            size = sum(len(state.snap) + 2 for state in live)
+            if self._since_keyframe >= 4 * size:
+                self._since_keyframe = 0
+                self._bytes += size * _KEYFRAME_BYTES_A_VARIABLE
+                self._next_keyframe = _fold_live(live, recorder.names, steps[-1], self._start_ns)
+        return due
+
+    _next_keyframe: Folded | None = None
+
+    # --- reading back -------------------------------------------------------------------------
+
+    def rows(self, first: int = 1, last: int | None = None) -> Iterator[StepRow]:
+        """Steps from `first` to `last`, as far as they are kept."""
+        for kept in self._from(first):
+            if last is not None and kept.first_step > last:
+                return
+            for row in _rows_of(read_batch(kept.payload), kept.first_step):
+                if row.step >= first and (last is None or row.step <= last):
+                    yield row
+
+    def state_before(self, step: int) -> tuple[Folded, StepRow | None]:
+        """The state at `step`, and the step itself; None when the trace has no such step."""
+        state = Folded()
+        found = None
+        for kept in self._from(step, with_keyframe=True):
+            if kept.keyframe is not None:
+                state = kept.keyframe.copy()
+            columns = read_batch(kept.payload)
+            _open_frames(state, columns, kept.first_frame)
+            for row in _rows_of(columns, kept.first_step):
+                if row.step > step:
+                    return state, found
+                fold_row(state, row)
+                found = row
+        return state, found
+
+    def walk(self, first: int = 1) -> Iterator[tuple[Folded, StepRow]]:
+        """Each step with the state at it, from the first one kept on; the state is changed in place."""
+        state = Folded()
+        for kept in list(self._batches):
+            if kept.keyframe is not None and not state.frames:
+                state = kept.keyframe.copy()
+            columns = read_batch(kept.payload)
+            _open_frames(state, columns, kept.first_frame)
+            for row in _rows_of(columns, kept.first_step):
+                fold_row(state, row)
+                if row.step >= first:
+                    yield state, row
+
+    def _from(self, step: int, *, with_keyframe: bool = False) -> list[_Kept]:
+        batches = list(self._batches)
+        place = max(bisect_right([kept.first_step for kept in batches], step) - 1, 0)
+        if with_keyframe:
+            while place > 0 and batches[place].keyframe is None:
+                place -= 1
+        return batches[place:]
+
+
+def _fold_live(live: list[Any], names: dict[str, int], last: Step, start_ns: int) -> Folded:
+    folded = Folded(stdout_bytes=last[7], elapsed_ns=last[5] - start_ns)
+    for state in live:
+        caller = state.caller.number if state.caller is not None else 0
+        row = FrameRow(code=state.plan.number, caller=caller, depth=state.depth, thread=state.thread)
+        variables = {
+            names[name]: value.shown if type(value) is Mark else _scalars.render(value)
+            for name, value in list(state.snap.items())
+            if name in names
+        }
+        folded.frames[state.number] = FoldedFrame(row=row, line=state.statement, variables=variables)
+    current = last[2]
+    while current is not None:
+        folded.stacks.setdefault(current.thread, []).insert(0, current.number)
+        current = current.caller
+    return folded
+
+
+def _open_frames(state: Folded, columns: BatchColumns, first_frame: int) -> None:
+    for number, row in enumerate(columns.frames, first_frame):
+        state.frames[number] = FoldedFrame(row=row)
+
+
+def fold_row(state: Folded, row: StepRow) -> None:
+    """Brings `state` from before `row` to it."""
+    frame = state.frames.get(row.frame)
+    if frame is None:
+        return
+    frame.line = row.line
+    stack = state.stacks.setdefault(row.thread, [])
+    del stack[row.depth - 1 :]
+    stack.append(row.frame)
+    state.stdout_bytes += row.stdout_bytes
+    state.elapsed_ns += row.elapsed_ns
+    root = state.frames.get(1, frame)
+    for name, picture, patch, is_global in row.changes:
+        variables = (root if is_global else frame).variables
+        if patch is not None:
+            if name in variables:
+                variables[name] = with_length(variables[name], patch[2])
+        elif picture is None:
+            variables.pop(name, None)
+        else:
+            variables[name] = picture
+
+
+def with_length(picture: bytes, length: int) -> bytes:
+    """`picture` with another length. The last of a repeated field wins, so the tail is enough; a tail put
+    there before is taken off."""
+    tail = picture[-_TAIL_BYTES:]
+    start = tail.rfind(_TAIL_MARK)
+    if start >= 0:
+        picture = picture[: len(picture) - len(tail) + start]
+    return picture + _TAIL_MARK + number_field(13, length)
+
+
+_TAIL_MARK = b"\xf8\x7f\x00"
+"""An unused field, number 2047, that marks where a length was put behind a picture."""
+_TAIL_BYTES = 16
+
+
+def _rows_of(columns: BatchColumns, first_step: int) -> Iterator[StepRow]:
+    changes = columns.changes()
+    results = columns.results()
+    for place in range(columns.step_count):
+        yield StepRow(
+            step=first_step + place,
+            line=columns.at(columns.lines, place),
+            event=columns.at(columns.events, place),
+            frame=columns.at(columns.frame_numbers, place),
+            depth=columns.at(columns.depths, place),
+            thread=columns.at(columns.threads, place),
+            changes=changes[place],
+            result=results.get(place),
+            elapsed_ns=columns.at(columns.elapsed, place),
+            stdout_bytes=columns.at(columns.stdout, place),
+        )
