@@ -1,0 +1,236 @@
+"""Runs judged statements on PostgreSQL: extended protocol, a transaction that ends in ROLLBACK."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import asyncpg
+from asyncpg import Connection
+from asyncpg.prepared_stmt import PreparedStatement
+
+from sandboxd.channel.query import ResultColumn
+from sandboxd.channel.values import Value
+from sandboxd.database.protocol import DatabaseSpec, RunStatement
+from sandboxd.database.schema import Table
+from sandboxd.database.worker.allowed import FunctionPolicy, postgres_functions
+from sandboxd.database.worker.parameters import Interval, JsonText, for_postgres, unpack
+from sandboxd.database.worker.planner import Plan
+from sandboxd.database.worker.postgres_errors import refusal_of
+from sandboxd.database.worker.postgres_role import check_role
+from sandboxd.database.worker.postgres_schema import read_functions, read_tables
+from sandboxd.database.worker.refusal import Layer, Reason, Refusal
+from sandboxd.database.worker.results import RowCollector, Sink
+
+_CONNECT_TIMEOUT = 5.0
+_GRACE = 0.2
+"""Seconds a statement may overrun before its connection is dropped: PostgreSQL stops most by itself."""
+_BATCH_BYTES = 1_000_000
+_SESSION = {
+    "application_name": "sandboxd",
+    "timezone": "UTC",
+    "default_transaction_read_only": "on",
+    "standard_conforming_strings": "on",
+    "datestyle": "ISO, MDY",
+    "intervalstyle": "postgres",
+    "bytea_output": "hex",
+    "jit": "off",
+}
+# ROLLBACK undoes what SQL may undo; session locks, LISTEN and prepared statements outlive it.
+_SCRUB = (
+    "ROLLBACK; SELECT pg_catalog.pg_advisory_unlock_all(); UNLISTEN *; CLOSE ALL; DEALLOCATE ALL; RESET ALL; "
+    "DISCARD SEQUENCES"
+)
+
+
+class PostgresCatalog(NamedTuple):
+    """What the role may read and call, as of one moment."""
+
+    tables: dict[str, Table]
+    functions: FunctionPolicy
+    read_at: float
+
+
+class PostgresDatabase:
+    """One connection to one server; used by one statement at a time."""
+
+    def __init__(self, spec: DatabaseSpec) -> None:
+        self._spec = spec
+        self.schemas = list(spec.schemas) or ["public"]
+        self._connection: Connection[Any] | None = None
+        self.warnings: list[str] = []
+
+    async def server_version(self) -> str:
+        """The server's version; connects."""
+        connection = await self._connect()
+        version = connection.get_server_version()
+        return f"PostgreSQL {version.major}.{version.minor}"
+
+    async def catalog(self) -> PostgresCatalog:
+        """Reads the catalogue anew."""
+        connection = await self._connect()
+        try:
+            tables = await read_tables(connection, self.schemas, self._spec.tables)
+            functions = await read_functions(connection)
+        except (asyncpg.PostgresError, OSError, TimeoutError) as error:
+            await self._drop()
+            raise refusal_of(error) from None
+        policy = postgres_functions(functions, self._spec.functions)
+        return PostgresCatalog(tables, policy, time.monotonic())
+
+    async def run(
+        self, plan: Plan, given: Sequence[tuple[str, Value]], request: RunStatement, sink: Sink
+    ) -> Any:
+        """Runs one statement; gives the collector and the count of changed rows. Raises `Refusal`."""
+        deadline = time.monotonic() + request.timeout_ms / 1000
+        connection = await self._connect()
+        healthy = False
+        try:
+            async with asyncio.timeout(request.timeout_ms / 1000 + _GRACE):
+                result = await self._run(connection, plan, given, request, sink)
+            healthy = True
+        except TimeoutError:
+            raise _time_limit() from None
+        except asyncio.CancelledError:
+            raise Refusal(Reason.CANCELLED, Layer.LIMIT, "the statement was cancelled") from None
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, OverflowError, ValueError) as error:
+            healthy = isinstance(error, asyncpg.PostgresError)
+            if isinstance(error, asyncpg.QueryCanceledError) and time.monotonic() >= deadline - 0.02:
+                raise _time_limit() from None
+            raise refusal_of(error) from None
+        except Refusal:
+            healthy = True
+            raise
+        finally:
+            await self._leave(connection, healthy=healthy)
+        return result
+
+    async def _run(
+        self,
+        connection: Connection[Any],
+        plan: Plan,
+        given: Sequence[tuple[str, Value]],
+        request: RunStatement,
+        sink: Sink,
+    ) -> tuple[RowCollector, int]:
+        mode = "READ WRITE" if plan.write else "READ ONLY"
+        milliseconds = max(1, request.timeout_ms)
+        # The query makes the mode final: after it, SET TRANSACTION READ WRITE is an error.
+        await connection.execute(
+            f"BEGIN {mode}; SET LOCAL statement_timeout = {milliseconds}; SET LOCAL lock_timeout = "
+            f"{min(milliseconds, 2000)}; SET LOCAL idle_in_transaction_session_timeout = "
+            f"{milliseconds + 10_000}; SELECT 1"
+        )
+        statement = await connection.prepare(plan.text)
+        wanted = [kind.name for kind in statement.get_parameters()]
+        arguments = [
+            for_postgres(name, unpack(name, value), kind)
+            for (name, value), kind in zip(given, wanted, strict=True)
+        ]
+        collector = RowCollector(
+            sink, max_rows=request.max_rows, max_bytes=request.max_bytes, chunk_bytes=request.chunk_bytes
+        )
+        if plan.write:
+            return collector, await _write(connection, statement, arguments, collector, request, sink)
+        await _read(statement, arguments, collector)
+        return collector, 0
+
+    async def _connect(self) -> Connection[Any]:
+        if self._connection is not None and not self._connection.is_closed():
+            return self._connection
+        settings = _SESSION | {"search_path": ", ".join(map(_quoted, self.schemas))}
+        try:
+            connection = await asyncpg.connect(
+                self._spec.url, timeout=_CONNECT_TIMEOUT, statement_cache_size=0, server_settings=settings
+            )
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError, ValueError) as error:
+            raise Refusal(
+                Reason.UNAVAILABLE, Layer.ENGINE, "the database cannot be reached just now"
+            ) from error
+        try:
+            self.warnings = await check_role(
+                connection, self.schemas, allow_unsafe=self._spec.allow_unsafe_role
+            )
+            await _set_codecs(connection)
+        except BaseException:
+            connection.terminate()
+            raise
+        self._connection = connection
+        return connection
+
+    async def _leave(self, connection: Connection[Any], *, healthy: bool) -> None:
+        """Ends the transaction and scrubs the session; a connection that does not answer is dropped."""
+        try:
+            async with asyncio.timeout(_CONNECT_TIMEOUT if healthy else _GRACE):
+                await connection.execute(_SCRUB)
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError):
+            await self._drop()
+
+    async def _drop(self) -> None:
+        if self._connection is not None:
+            self._connection.terminate()
+            self._connection = None
+
+
+async def _read(statement: PreparedStatement[Any], arguments: list[Any], collector: RowCollector) -> None:
+    _send_header(statement, collector)
+    cursor = await statement.cursor(*arguments)
+    batch = 200
+    while rows := await cursor.fetch(min(batch, collector.wanted)):
+        asked = min(batch, collector.wanted)
+        if not collector.add(rows) or len(rows) < asked:
+            break
+        average = max(1, collector.size_bytes // max(1, collector.rows))
+        batch = max(1, min(10_000, _BATCH_BYTES // average))
+    collector.finish()
+
+
+async def _write(
+    connection: Connection[Any],
+    statement: PreparedStatement[Any],
+    arguments: list[Any],
+    collector: RowCollector,
+    request: RunStatement,
+    sink: Sink,
+) -> int:
+    rows = await statement.fetch(*arguments)
+    affected = int((statement.get_statusmsg() or "0").rsplit(" ", 1)[-1])
+    if affected > request.max_affected_rows:
+        problem = f"the statement would change {affected} rows, more than {request.max_affected_rows}"
+        raise Refusal(Reason.LIMIT_AFFECTED, Layer.LIMIT, problem + "; nothing was changed")
+    if statement.get_attributes():
+        _send_header(statement, collector)
+        if rows:
+            collector.add(rows)
+        collector.finish()
+    if not sink.confirm(affected):
+        problem = "the write could not be recorded; nothing was changed"
+        raise Refusal(Reason.NOT_RECORDED, Layer.GATEWAY, problem)
+    await connection.execute("COMMIT")
+    return affected
+
+
+def _send_header(statement: PreparedStatement[Any], collector: RowCollector) -> None:
+    collector.header(
+        [ResultColumn(name=column.name, db_type=column.type.name) for column in statement.get_attributes()]
+    )
+
+
+async def _set_codecs(connection: Connection[Any]) -> None:
+    for name in ("json", "jsonb"):
+        await connection.set_type_codec(
+            name, schema="pg_catalog", encoder=str, decoder=JsonText, format="text"
+        )
+    await connection.set_type_codec(
+        "interval", schema="pg_catalog", encoder=tuple, decoder=Interval._make, format="tuple"
+    )
+
+
+def _time_limit() -> Refusal:
+    return Refusal(Reason.LIMIT_TIME, Layer.LIMIT, "the statement ran longer than its time limit")
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'

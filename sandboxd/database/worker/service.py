@@ -1,0 +1,338 @@
+"""The worker's loop: one request at a time, any of which the host may end by killing the process."""
+
+import asyncio
+import ctypes
+import logging
+import os
+import resource
+import select
+import signal
+import socket
+import sys
+import time
+from typing import Any
+
+import msgspec
+
+from sandboxd.channel.query import ResultColumn
+from sandboxd.database import protocol
+from sandboxd.database.protocol import OpenDatabases, RunStatement, WorkerReply
+from sandboxd.database.worker.parameters import for_sqlite, unpack
+from sandboxd.database.worker.planner import Catalog, Plan, Planner, microseconds_since, values_of
+from sandboxd.database.worker.postgres_engine import PostgresCatalog, PostgresDatabase
+from sandboxd.database.worker.refusal import Layer, Reason, Refusal
+from sandboxd.database.worker.results import RowCollector
+from sandboxd.database.worker.sqlite_engine import Run, SqliteDatabase
+
+_PARSE_CPU_SECONDS = 0.4
+"""CPU time for parsing one statement. The kernel ends the process at it: a parser cannot refuse a signal
+whose action is the default one, however long it holds the interpreter."""
+_CATALOG_SECONDS = 60.0
+_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS = 1, 4, 38
+
+
+class HostGone(Exception):
+    """The host closed the socket."""
+
+
+class WorkerService:
+    """Answers the host on `sock` until it closes."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.host_socket = sock
+        self._loop = asyncio.new_event_loop()
+        self._databases: dict[str, _Served] = {}
+
+    def serve(self) -> None:
+        """Runs until the host is gone."""
+        _harden()
+        logging.getLogger("sqlglot").setLevel(logging.CRITICAL)
+        try:
+            opened = protocol.receive_request(self.host_socket)
+            if not isinstance(opened, OpenDatabases):
+                return
+            self._open(opened)
+            self.send(protocol.WorkerReady(pid=os.getpid()))
+            while (request := protocol.receive_request(self.host_socket)) is not None:
+                self._answer(request)
+        except (HostGone, BrokenPipeError, ConnectionResetError):
+            return
+
+    def _open(self, opened: OpenDatabases) -> None:
+        for spec in opened.databases:
+            served: _Served = _Sqlite(spec) if spec.engine == "sqlite" else _Postgres(spec, self._loop)
+            served.planner = Planner(guarded=opened.guard)
+            self._databases[spec.name] = served
+        if opened.memory_bytes:
+            with open("/proc/self/statm") as statm:  # one line of a kernel file
+                used = int(statm.read().split()[0]) * resource.getpagesize()
+            limit = used + opened.memory_bytes
+            resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+
+    def _answer(self, request: protocol.HostRequest) -> None:
+        match request:
+            case RunStatement():
+                self._run(request)
+            case protocol.ReadSchema(request_id=request_id, database=name):
+                self._guarded(request_id, lambda: self._read_schema(request_id, name))
+            case protocol.CheckDatabase(request_id=request_id, database=name):
+                self._guarded(request_id, lambda: self._check(request_id, name))
+            case _:
+                pass  # a Cancel or Decide that came too late
+
+    def _read_schema(self, request_id: int, name: str) -> None:
+        catalog = self._databases[name].catalog(fresh=True)
+        self.send(protocol.SchemaRead(request_id=request_id, tables=list(catalog.tables.values())))
+
+    def _check(self, request_id: int, name: str) -> None:
+        version, warnings = self._databases[name].check()
+        self.send(protocol.DatabaseChecked(request_id=request_id, server_version=version, warnings=warnings))
+
+    def _run(self, request: RunStatement) -> None:
+        timing = _Timing()
+        self._guarded(request.request_id, lambda: self._run_timed(request, timing), timing)
+
+    def _run_timed(self, request: RunStatement, timing: "_Timing") -> None:
+        served = self._databases[request.database]
+        catalog = served.catalog()
+        start = time.perf_counter()
+        try:
+            plan = _plan_within_time(served, request, catalog)
+        finally:
+            timing.parse_us = microseconds_since(start)
+        timing.fingerprint = plan.fingerprint
+        self.send(_judged(request, plan, timing.parse_us))
+        start = time.perf_counter()
+        try:
+            collector, affected = served.run(plan, request, _SocketSink(self, request.request_id))
+        finally:
+            timing.engine_us = microseconds_since(start)
+        warnings = [f"bridged to SQLite: {', '.join(plan.bridged)}"] if plan.bridged else []
+        self.send(
+            protocol.StatementDone(
+                request_id=request.request_id,
+                rows=collector.rows,
+                size_bytes=collector.size_bytes,
+                truncated_by=collector.truncated_by,
+                affected=affected,
+                warnings=warnings,
+                engine_us=timing.engine_us,
+            )
+        )
+
+    def _guarded(self, request_id: int, action: Any, timing: "_Timing | None" = None) -> None:
+        """Runs `action`; what it raises becomes the answer."""
+        timing = timing or _Timing()
+        try:
+            action()
+        except Refusal as refusal:
+            self._refuse(request_id, refusal, timing)
+        except MemoryError:
+            problem = "the result needs more memory than a query may use"
+            self._refuse(request_id, Refusal(Reason.LIMIT_BYTES, Layer.LIMIT, problem), timing)
+        except (HostGone, BrokenPipeError, ConnectionResetError):
+            raise
+        except Exception as error:  # noqa: BLE001  # the worker's boundary: hostile text may break anything
+            print(f"worker: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+            problem = "the statement could not be run"
+            self._refuse(request_id, Refusal(Reason.DATA, Layer.ENGINE, problem), timing)
+
+    def _refuse(self, request_id: int, refusal: Refusal, timing: "_Timing") -> None:
+        mark = refusal.detail.pop("fingerprint", timing.fingerprint)
+        self.send(
+            protocol.StatementRefused(
+                request_id=request_id,
+                reason=refusal.reason,
+                layer=refusal.layer,
+                problem=refusal.problem[:2000],
+                hint=refusal.hint[:1000],
+                detail=refusal.detail,
+                fingerprint=mark,
+                parse_us=timing.parse_us,
+                engine_us=timing.engine_us,
+            )
+        )
+
+    def send(self, reply: WorkerReply) -> None:
+        """Blocks while the host does not read: that is how a slow reader slows the engine."""
+        self.host_socket.sendall(protocol.encode(reply))
+
+    def is_cancelled(self) -> bool:
+        """Whether the host has said anything: while a statement runs, that can only be Cancel or its end."""
+        return bool(select.select([self.host_socket], [], [], 0)[0])
+
+    def decision(self, request_id: int) -> bool:
+        """The host's answer to a pending commit."""
+        answer = protocol.receive_request(self.host_socket)
+        if answer is None:
+            raise HostGone
+        return isinstance(answer, protocol.Decide) and answer.request_id == request_id and answer.commit
+
+
+class _Timing:
+    def __init__(self) -> None:
+        self.parse_us = 0
+        self.engine_us = 0
+        self.fingerprint = ""
+
+
+class _SocketSink:
+    """Sends a result's parts to the host as they come."""
+
+    def __init__(self, service: WorkerService, request_id: int) -> None:
+        self._service = service
+        self._request_id = request_id
+
+    @property
+    def service(self) -> WorkerService:
+        return self._service
+
+    def header(self, columns: list[ResultColumn]) -> None:
+        self._service.send(protocol.ResultHeader(request_id=self._request_id, columns=columns))
+
+    def chunk(self, rows: int, data: msgspec.Raw) -> None:
+        self._service.send(protocol.ResultChunk(request_id=self._request_id, rows=rows, data=data))
+
+    def confirm(self, affected: int) -> bool:
+        self._service.send(protocol.CommitPending(request_id=self._request_id, affected=affected))
+        return self._service.decision(self._request_id)
+
+
+class _Served:
+    """A database with its planner; one subclass an engine."""
+
+    planner: Planner
+
+    def catalog(self, *, fresh: bool = False) -> Catalog:
+        raise NotImplementedError
+
+    def check(self) -> tuple[str, list[str]]:
+        raise NotImplementedError
+
+    def run(self, plan: Plan, request: RunStatement, sink: _SocketSink) -> tuple[RowCollector, int]:
+        raise NotImplementedError
+
+
+class _Sqlite(_Served):
+    def __init__(self, spec: protocol.DatabaseSpec) -> None:
+        self._database = SqliteDatabase(spec)
+        self._catalog: Catalog | None = None
+
+    def catalog(self, *, fresh: bool = False) -> Catalog:
+        tables = self._database.schema().tables
+        if self._catalog is None or self._catalog.tables is not tables:
+            self._catalog = Catalog("sqlite", "main", tables, self._database.functions)
+        return self._catalog
+
+    def check(self) -> tuple[str, list[str]]:
+        version = self._database.server_version()
+        self._database.schema()
+        return version, []
+
+    def run(self, plan: Plan, request: RunStatement, sink: _SocketSink) -> tuple[RowCollector, int]:
+        types = plan.parameter_types
+        values = [
+            for_sqlite(name, unpack(name, value), types.get(f"p{number}", ""))
+            for number, (name, value) in enumerate(values_of(plan, request), 1)
+        ]
+        run = Run(
+            text=plan.text,
+            values=values,
+            readable=plan.readable,
+            write=plan.write,
+            max_affected_rows=request.max_affected_rows,
+            max_rows=request.max_rows,
+            max_bytes=request.max_bytes,
+            chunk_bytes=request.chunk_bytes,
+            deadline=time.monotonic() + request.timeout_ms / 1000,
+            is_cancelled=sink.service.is_cancelled,
+        )
+        ran = self._database.run(run, sink)
+        return ran.collector, ran.affected
+
+
+class _Postgres(_Served):
+    def __init__(self, spec: protocol.DatabaseSpec, loop: asyncio.AbstractEventLoop) -> None:
+        self._database = PostgresDatabase(spec)
+        self._loop = loop
+        self._read: PostgresCatalog | None = None
+        self._catalog: Catalog | None = None
+
+    def catalog(self, *, fresh: bool = False) -> Catalog:
+        age = time.monotonic() - self._read.read_at if self._read is not None else _CATALOG_SECONDS
+        if self._catalog is None or fresh or age >= _CATALOG_SECONDS:
+            self._read = self._loop.run_until_complete(self._database.catalog())
+            known = self._catalog
+            if known is None or (known.tables, known.functions) != (self._read.tables, self._read.functions):
+                self._catalog = Catalog(
+                    "postgres", self._database.schemas[0], self._read.tables, self._read.functions
+                )
+        assert self._catalog is not None
+        return self._catalog
+
+    def check(self) -> tuple[str, list[str]]:
+        version = self._loop.run_until_complete(self._database.server_version())
+        return version, self._database.warnings
+
+    def run(self, plan: Plan, request: RunStatement, sink: _SocketSink) -> tuple[RowCollector, int]:
+        return self._loop.run_until_complete(self._run(plan, request, sink))
+
+    async def _run(self, plan: Plan, request: RunStatement, sink: _SocketSink) -> tuple[RowCollector, int]:
+        work = asyncio.ensure_future(self._database.run(plan, values_of(plan, request), request, sink))
+        # Whatever the host says now is Cancel, or that it is gone.
+        sock = sink.service.host_socket
+        self._loop.add_reader(sock, work.cancel)
+        try:
+            result: tuple[RowCollector, int] = await work
+        finally:
+            self._loop.remove_reader(sock)
+        return result
+
+
+def _plan_within_time(served: _Served, request: RunStatement, catalog: Catalog) -> Plan:
+    signal.setitimer(signal.ITIMER_VIRTUAL, _PARSE_CPU_SECONDS)
+    try:
+        return served.planner.plan(request, catalog)
+    except Refusal as refusal:
+        if refusal.reason is not Reason.UNDEFINED:
+            raise
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        renewed = served.catalog(fresh=True)
+        if renewed is catalog:
+            raise
+        signal.setitimer(signal.ITIMER_VIRTUAL, _PARSE_CPU_SECONDS)
+        return served.planner.plan(request, renewed)
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+
+
+def _judged(request: RunStatement, plan: Plan, parse_us: int) -> protocol.Judged:
+    return protocol.Judged(
+        request_id=request.request_id,
+        kind=plan.kind,
+        tables=list(plan.tables),
+        functions=list(plan.functions),
+        written_table=plan.write.table if plan.write else "",
+        written_columns=list(plan.write.columns) if plan.write else [],
+        fingerprint=plan.fingerprint,
+        final_sql=plan.text if plan.bridged else "",
+        parse_us=parse_us,
+    )
+
+
+def _harden() -> None:
+    """Dies with the host, dumps no core with a password in it, gains no rights."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    for option, value in (
+        (_PR_SET_PDEATHSIG, signal.SIGKILL),
+        (_PR_SET_DUMPABLE, 0),
+        (_PR_SET_NO_NEW_PRIVS, 1),
+    ):
+        if libc.prctl(option, value, 0, 0, 0) != 0:
+            raise OSError(ctypes.get_errno(), "prctl")
+    if os.getppid() == 1:
+        sys.exit(0)  # the host was gone before it could be noticed
+    signal.signal(signal.SIGVTALRM, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    sys.setrecursionlimit(2000)

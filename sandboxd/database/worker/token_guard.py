@@ -1,0 +1,118 @@
+"""The part of the guard that reads tokens: names before an opening bracket and names after a dot.
+
+A tree hides names: `date_trunc` becomes a node of its own, `(x).pg_sleep` looks like a column.
+"""
+
+from sqlglot import exp
+
+from sandboxd.database.worker.allowed import (
+    DENIED_TYPES,
+    DENIED_WORDS,
+    WORDS_BEFORE_BRACKET,
+    FunctionPolicy,
+)
+from sandboxd.database.worker.lexer import Dialect, LexedText, Token, TokenKind, ascii_lower
+from sandboxd.database.worker.refusal import Layer, Reason, Refusal
+
+_NAMES = (TokenKind.WORD, TokenKind.QUOTED)
+
+
+def check_tokens(
+    lexed: LexedText,
+    tree: exp.Expr,
+    functions: FunctionPolicy,
+    columns: frozenset[str],
+    dialect: Dialect,
+) -> list[str]:
+    """The functions that a statement calls, each allowed; refuses every other name that could be called."""
+    tokens = lexed.tokens
+    called: dict[str, None] = {}
+    unexplained: list[str] = []
+    for index, token in enumerate(tokens):
+        if token.kind not in _NAMES:
+            continue
+        name = _folded(token, dialect)
+        if dialect == "postgres":
+            _check_postgres_word(tokens, index, name)
+        if _is(tokens, index + 1, "("):
+            if name in functions.denied or _foreign_schema(tokens, index, dialect, functions):
+                raise _function_denied(name)
+            if name in functions.allowed:
+                called[name] = None
+            elif token.kind is TokenKind.QUOTED or name not in WORDS_BEFORE_BRACKET:
+                unexplained.append(name)
+        elif _is(tokens, index - 1, ".") and name in functions.denied and name not in columns:
+            # PostgreSQL calls pg_sleep for `(0.2).pg_sleep`.
+            raise _function_denied(name)
+    _check_explained(unexplained, tree, dialect)
+    return list(called)
+
+
+def _check_postgres_word(tokens: list[Token], index: int, name: str) -> None:
+    if name in DENIED_TYPES and not _is(tokens, index - 1, "."):
+        text = f"type {name} is not allowed: it looks names up in the catalogue"
+        raise Refusal(Reason.OBJECT_DENIED, Layer.GUARD, text, type=name)
+    if (
+        name in DENIED_WORDS
+        and tokens[index].kind is TokenKind.WORD
+        and not _is(tokens, index - 1, ".")
+        and not (index and tokens[index - 1].name == "as")
+    ):
+        raise _function_denied(name)
+
+
+def _foreign_schema(tokens: list[Token], index: int, dialect: Dialect, functions: FunctionPolicy) -> bool:
+    """Whether a call names a schema other than PostgreSQL's own, where any function may be."""
+    if dialect != "postgres" or not _is(tokens, index - 1, ".") or index < 2:
+        return False
+    schema = _folded(tokens[index - 2], dialect)
+    name = _folded(tokens[index], dialect)
+    return (
+        schema != "pg_catalog" and f"{schema}.{name}" not in functions.allowed and name in functions.allowed
+    )
+
+
+def _check_explained(names: list[str], tree: exp.Expr, dialect: Dialect) -> None:
+    """What stands before a bracket and is no known function must be a list of columns, one for one."""
+    if not names:
+        return
+    lists = [
+        _alias_name(node, dialect)
+        for node in tree.find_all(exp.TableAlias, exp.Schema)
+        if node.args.get("columns") or isinstance(node, exp.Schema)
+    ]
+    types = [ascii_lower(str(node.this)) for node in tree.find_all(exp.DataType) if node.expressions]
+    for name in names:
+        if name in lists:
+            lists.remove(name)
+        elif f"dtype.{name}" in types:
+            types.remove(f"dtype.{name}")
+        else:
+            raise _function_denied(name)
+
+
+def _alias_name(node: exp.Expr, dialect: Dialect) -> str:
+    name = node.this
+    if isinstance(name, exp.Table):
+        alias = name.args.get("alias")
+        name = name.this if alias is None else alias.this
+    if not isinstance(name, exp.Identifier):
+        return ""
+    text = str(name.this)
+    return text if name.args.get("quoted") and dialect == "postgres" else ascii_lower(text)
+
+
+def _is(tokens: list[Token], index: int, sign: str) -> bool:
+    if not 0 <= index < len(tokens):
+        return False
+    token = tokens[index]
+    return token.kind is TokenKind.PUNCTUATION and token.name == sign
+
+
+def _folded(token: Token, dialect: Dialect) -> str:
+    return ascii_lower(token.name) if dialect == "sqlite" else token.name
+
+
+def _function_denied(name: str) -> Refusal:
+    text = f"function {name} is not allowed"
+    return Refusal(Reason.FUNCTION_DENIED, Layer.GUARD, text, function=name)
