@@ -7,6 +7,7 @@ from typing import NewType
 SandboxId = NewType("SandboxId", str)
 ExecutionId = NewType("ExecutionId", str)
 CheckpointId = NewType("CheckpointId", str)
+QueryId = NewType("QueryId", str)
 
 _RANDOM_BYTES = 16
 
@@ -28,3 +29,8 @@ def new_execution_id() -> ExecutionId:
 def new_checkpoint_id() -> CheckpointId:
     """`chk_` and 128 random bits."""
     return CheckpointId(_new("chk_"))
+
+
+def new_query_id() -> QueryId:
+    """`qry_` and 128 random bits."""
+    return QueryId(_new("qry_"))

@@ -48,6 +48,8 @@ class QueryLimits:
         )
 
 
+DEFAULT_QUERY_LIMITS = QueryLimits()
+"""What a grant has that does not say."""
 MAXIMUM_QUERY_LIMITS = QueryLimits(max_rows=100_000, max_bytes=256 * MIB, timeout=timedelta(seconds=60))
 """The most a grant may give unless the settings say otherwise."""
 
@@ -66,5 +68,5 @@ class DatabaseGrant:
     """What may be written; default nothing."""
     max_affected_rows: int = 1000
     """Rows one statement may change; more rolls it back."""
-    limits: QueryLimits = QueryLimits()
+    limits: QueryLimits = DEFAULT_QUERY_LIMITS
     """Caps of each query."""

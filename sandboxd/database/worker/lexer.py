@@ -13,7 +13,7 @@ from sandboxd.database.worker.refusal import Layer, Reason, Refusal
 
 Dialect: TypeAlias = Literal["postgres", "sqlite"]
 
-MAX_SQL_BYTES = 32 * 1024
+MAX_SQL_BYTES = 64 * 1024
 MAX_TOKENS = 4000
 MAX_DEPTH = 32
 

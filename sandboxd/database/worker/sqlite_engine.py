@@ -25,7 +25,7 @@ _PROGRESS_STEPS = 10_000
 """Instructions of SQLite's machine between two looks at the clock: well under a millisecond."""
 _LIMITS = (
     (sqlite3.SQLITE_LIMIT_LENGTH, _MAX_CELL_BYTES),
-    (sqlite3.SQLITE_LIMIT_SQL_LENGTH, 64 * 1024),
+    (sqlite3.SQLITE_LIMIT_SQL_LENGTH, 256 * 1024),
     (sqlite3.SQLITE_LIMIT_COLUMN, 500),
     (sqlite3.SQLITE_LIMIT_EXPR_DEPTH, 200),
     (sqlite3.SQLITE_LIMIT_COMPOUND_SELECT, 100),

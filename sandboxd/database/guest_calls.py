@@ -1,0 +1,164 @@
+"""Answers what user code asks of databases, over the same gateway that gRPC uses."""
+
+import msgspec
+
+from sandboxd.channel import query as channel
+from sandboxd.channel.framing import MAX_HOST_FRAME_BYTES
+from sandboxd.channel.messages import Call, CallReply
+from sandboxd.database.errors import QueryError, ValueBytesLimit
+from sandboxd.database.gateway import DatabaseGateway
+from sandboxd.database.granting import grant_for
+from sandboxd.database.grants import DatabaseGrant
+from sandboxd.database.query import Asker, QueryEnded, QueryRequest, QueryRows, QueryStarted
+from sandboxd.database.schema import Table
+from sandboxd.errors import SandboxdError
+from sandboxd.sandboxes.sandbox import Sandbox
+
+_MAX_REPLY_BYTES = MAX_HOST_FRAME_BYTES - 64 * 1024
+_NO_ROWS = msgspec.Raw(msgspec.msgpack.encode([]))
+_encoder = msgspec.msgpack.Encoder()
+
+
+class _Reply(msgspec.Struct, frozen=True, kw_only=True):
+    """`channel.query.QueryReply`, with rows that are passed on as they came from the worker."""
+
+    columns: tuple[channel.ResultColumn, ...]
+    data: msgspec.Raw
+    total_rows: int
+    truncated: bool
+    truncated_by: str
+    affected: int
+    warnings: tuple[str, ...]
+
+
+class GuestCalls:
+    """The calls of one execution."""
+
+    def __init__(self, gateway: DatabaseGateway, *, sandbox: Sandbox, execution_id: str) -> None:
+        self._gateway = gateway
+        self._sandbox = sandbox
+        self._execution_id = execution_id
+
+    async def __call__(self, call: Call) -> CallReply:
+        """The answer; an error of the tree becomes one that the guest raises."""
+        try:
+            payload = await self._answer(call)
+        except QueryError as error:
+            return _failed(call, error.reason, error.problem, error.hint)
+        except SandboxdError as error:
+            return _failed(call, error.reason, str(error))
+        except (msgspec.MsgspecError, ValueError, RecursionError):
+            return _failed(call, "INVALID_ARGUMENT", "the question is not one this server knows")
+        if len(payload) > _MAX_REPLY_BYTES:
+            limit = ValueBytesLimit(
+                problem="the result is too large for a sandbox", hint="ask for fewer rows"
+            )
+            return _failed(call, limit.reason, limit.problem, limit.hint)
+        return CallReply(call_id=call.call_id, payload=payload)
+
+    async def _answer(self, call: Call) -> bytes:
+        match call.method:
+            case "query":
+                return await self._query(call, channel.decode_payload(call.payload, channel.QueryQuestion))
+            case "tables":
+                asked = channel.decode_payload(call.payload, channel.TablesQuestion)
+                return await self._tables(asked)
+            case "schema":
+                return await self._schema(channel.decode_payload(call.payload, channel.SchemaQuestion))
+        raise ValueError(call.method)
+
+    def _grant(self, database: str) -> DatabaseGrant:
+        return grant_for(database, self._sandbox.spec.database_grants, self._gateway.databases)
+
+    async def _query(self, call: Call, question: channel.QueryQuestion) -> bytes:
+        grant = self._grant(question.database)
+        asker = Asker(
+            principal=self._sandbox.owner,
+            user_id=self._sandbox.user_id,
+            sandbox_id=self._sandbox.id,
+            execution_id=self._execution_id,
+            line=call.line,
+            origin="sandbox",
+        )
+        request = QueryRequest(
+            asker=asker,
+            grant=grant,
+            limits=grant.limits.lowered(
+                max_rows=None if question.max_rows is None else max(1, question.max_rows),
+                max_bytes=_MAX_REPLY_BYTES // 2,
+            ),
+            sql=question.sql,
+            named=tuple(question.named),
+            positional=tuple(question.positional),
+            chunk_bytes=0,
+        )
+        columns: tuple[channel.ResultColumn, ...] = ()
+        data, rows = _NO_ROWS, 0
+        ended = QueryEnded(rows=0, size_bytes=0)
+        async for event in self._gateway.query(request):
+            match event:
+                case QueryStarted(columns=columns):
+                    pass
+                case QueryRows(rows=rows, data=data):
+                    pass
+                case QueryEnded():
+                    ended = event
+        reply = _Reply(
+            columns=columns,
+            data=data,
+            total_rows=rows,
+            truncated=bool(ended.truncated_by),
+            truncated_by=ended.truncated_by,
+            affected=ended.affected,
+            warnings=ended.warnings,
+        )
+        return _encoder.encode(reply)
+
+    async def _tables(self, question: channel.TablesQuestion) -> bytes:
+        tables = await self._gateway.schemas.tables(self._grant(question.database))
+        entries = [
+            channel.TableEntry(name=table.name, kind=table.kind, estimated_rows=table.estimated_rows)
+            for table in tables
+        ]
+        return channel.encode_payload(channel.TablesReply(tables=entries))
+
+    async def _schema(self, question: channel.SchemaQuestion) -> bytes:
+        grant = self._grant(question.database)
+        return channel.encode_payload(_described(await self._gateway.schemas.table(grant, question.table)))
+
+
+def _described(table: Table) -> channel.SchemaReply:
+    return channel.SchemaReply(
+        table=table.name,
+        kind=table.kind,
+        columns=[
+            channel.SchemaColumn(
+                name=column.name,
+                db_type=column.db_type,
+                nullable=column.nullable,
+                primary_key=column.primary_key,
+                default=column.default,
+                comment=column.comment,
+            )
+            for column in table.columns
+        ],
+        primary_key=list(table.primary_key),
+        foreign_keys=[
+            channel.ForeignKey(
+                columns=list(key.columns),
+                target_table=key.target_table,
+                target_columns=list(key.target_columns),
+            )
+            for key in table.foreign_keys
+        ],
+        indexes=[
+            channel.Index(name=index.name, columns=list(index.columns), unique=index.unique)
+            for index in table.indexes
+        ],
+        estimated_rows=table.estimated_rows,
+        comment=table.comment,
+    )
+
+
+def _failed(call: Call, reason: str, message: str, hint: str = "") -> CallReply:
+    return CallReply(call_id=call.call_id, error_reason=reason, error_message=message, error_hint=hint)
