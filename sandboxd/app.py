@@ -9,7 +9,11 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import structlog
 
-from sandboxd.channel.messages import Call, CallReply
+from sandboxd.database.audit import AuditLog, MemoryAudit
+from sandboxd.database.errors import DatabaseRoleUnsafe, QueryError
+from sandboxd.database.gateway import DatabaseGateway
+from sandboxd.database.guest_calls import GuestCalls
+from sandboxd.database.sample import build_sqlite
 from sandboxd.executions.admission import Admission
 from sandboxd.executions.history import ExecutionHistory
 from sandboxd.executions.service import Executions
@@ -30,15 +34,6 @@ from sandboxd.supervisor.supervisor import Supervisor
 _log = structlog.get_logger(__name__)
 
 _HEALTH_TICK_SECONDS = 0.5
-
-
-async def _no_database(call: Call) -> CallReply:
-    return CallReply(
-        call_id=call.call_id,
-        error_reason="NO_DATABASE",
-        error_message="no database is configured for this sandbox",
-        error_hint="name one in the server's settings and grant it when the sandbox is created",
-    )
 
 
 @asynccontextmanager
@@ -67,6 +62,8 @@ async def running_server(settings: Settings, *, fault_step: str = "") -> AsyncIt
         stack.push_async_callback(registry.close)
         registry.start()
         history = ExecutionHistory()
+        audit = MemoryAudit()
+        gateway = await stack.enter_async_context(_database_gateway(settings, audit))
         executions = Executions(
             admission=Admission(
                 max_parallel=settings.max_parallel_executions,
@@ -74,12 +71,12 @@ async def running_server(settings: Settings, *, fault_step: str = "") -> AsyncIt
                 max_queued_per_sandbox=settings.max_queued_per_sandbox,
             ),
             history=history,
-            call=_no_database,
+            calls=lambda sandbox, execution: GuestCalls(gateway, sandbox=sandbox, execution_id=execution.id),
             hold_cpu=not supervisor.has_cgroups,
         )
         server = RpcServer(
             settings=settings,
-            servicers=_servicers(settings, supervisor, registry, executions, history),
+            servicers=_servicers(settings, supervisor, registry, executions, history, gateway, audit),
             interceptor=CallInterceptor(authenticator),
         )
         addresses = await server.start()
@@ -101,17 +98,44 @@ async def running_server(settings: Settings, *, fault_step: str = "") -> AsyncIt
             _log.info("server.stopped")
 
 
+@asynccontextmanager
+async def _database_gateway(settings: Settings, audit: AuditLog) -> AsyncIterator[DatabaseGateway]:
+    """The gateway, after every database was looked at: one whose role is unsafe stops the start."""
+    if settings.builds_sample and not settings.sample_path.exists():
+        settings.state_directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        await asyncio.to_thread(build_sqlite, settings.sample_path)
+    gateway = DatabaseGateway(
+        settings.database_settings, audit=audit, max_workers=settings.max_database_workers
+    )
+    async with gateway:
+        for name in gateway.databases:
+            try:
+                version, warnings = await gateway.check(name)
+            except DatabaseRoleUnsafe:
+                raise
+            except QueryError as error:
+                _log.warning("database.unavailable", database=name, problem=error.problem)
+            else:
+                _log.info("database.ready", database=name, engine=version, warnings=warnings)
+        yield gateway
+
+
 def _servicers(
     settings: Settings,
     supervisor: Supervisor,
     registry: SandboxRegistry,
     executions: Executions,
     history: ExecutionHistory,
+    gateway: DatabaseGateway,
+    audit: AuditLog,
 ) -> Servicers:
     defaults = Defaults(
         limits=settings.default_limits,
         maximum=settings.highest_limits,
         allowed_modules=settings.allowed_modules,
+        databases=frozenset(gateway.databases),
+        default_database=settings.default_database,
+        writable={name: frozenset(database.writable) for name, database in gateway.databases.items()},
     )
     return Servicers(
         sandboxes=SandboxServicer(
@@ -123,7 +147,7 @@ def _servicers(
         executions=ExecutionServicer(
             executions=executions, history=history, registry=registry, defaults=defaults
         ),
-        databases=DatabaseServicer(),
+        databases=DatabaseServicer(gateway=gateway, registry=registry, audit=audit),
     )
 
 

@@ -11,14 +11,19 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
+from sandboxd.database.grants import QueryLimits
+from sandboxd.database.sample import SAMPLE_NAME, SAMPLE_TABLES
+from sandboxd.database.settings import DatabaseSettings
 from sandboxd.isolation.plan import Grade
 from sandboxd.limits import DEFAULT_LIMITS, MAXIMUM_LIMITS, Limits
 from sandboxd.policy import ALLOWED_MODULES
 
 _PREFIX = "SANDBOXD_"
 _CONFIG_VARIABLE = "SANDBOXD_CONFIG"
+_LISTS = ("allowed_modules", "without_layers", "schemas", "tables", "writable", "functions")
+"""Settings that a variable gives as words between commas."""
 
 
 class SettingsError(Exception):
@@ -59,6 +64,46 @@ class TlsSettings(BaseModel):
     """Must not be readable by others."""
     client_ca: Path | None = None
     """When set, clients must show a certificate of this authority."""
+
+
+class DatabaseSetting(BaseModel):
+    """A database that sandboxes may be granted: `[databases.<name>]` in the file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    url: SecretStr
+    """`sqlite:////path` or `postgresql://role:password@host/name`; never shown to anyone."""
+    default: bool = False
+    """Whether a sandbox that asks for no database is granted this one, to read."""
+    schemas: tuple[str, ...] = ()
+    """PostgreSQL schemas that are shown, the default one first; empty: `public`."""
+    tables: tuple[str, ...] | None = None
+    """The only tables that are shown; default: all that the role may read."""
+    writable: tuple[str, ...] = ()
+    """Tables that a sandbox may be granted writes to."""
+    functions: tuple[str, ...] = ()
+    """Functions allowed beside those known to be harmless."""
+    record_values: bool = False
+    """Whether the audit keeps the values of parameters."""
+    max_rows: int = Field(default=1000, ge=1)
+    max_bytes: int = Field(default=8 * 1024 * 1024, ge=1024)
+    timeout: timedelta = Field(default=timedelta(seconds=5), gt=timedelta(0))
+    """Caps of a query whose grant does not say."""
+
+    def named(self, name: str) -> DatabaseSettings:
+        """As the database's own room has it; raises ValueError for a URL that is none."""
+        return DatabaseSettings(
+            name=name,
+            url=self.url.get_secret_value(),
+            schemas=self.schemas,
+            tables=self.tables,
+            writable=self.writable,
+            functions=self.functions,
+            record_values=self.record_values,
+            default_limits=QueryLimits(
+                max_rows=self.max_rows, max_bytes=self.max_bytes, timeout=self.timeout
+            ),
+        )
 
 
 class Settings(BaseModel):
@@ -104,6 +149,13 @@ class Settings(BaseModel):
     allowed_modules: tuple[str, ...] = ALLOWED_MODULES
     """Modules user code may import under the language rules."""
 
+    databases: dict[str, DatabaseSetting] = {}
+    """Databases by the name that grants and queries use."""
+    sample_database: bool | None = None
+    """Whether a SQLite database named `sample` is built and served; default: when no other is named."""
+    max_database_workers: int = Field(default=4, ge=1, le=64)
+    """Processes that run SQL, about 50 MB each; they are started as they are needed."""
+
     log_format: Literal["auto", "json", "console"] = "auto"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
@@ -114,6 +166,10 @@ class Settings(BaseModel):
         for name in Limits.__dataclass_fields__:
             if getattr(self.default_limits, name) > getattr(self.highest_limits, name):
                 raise ValueError(f"limits.{name} is above maximum_limits.{name}")
+        if sum(database.default for database in self.databases.values()) > 1:
+            raise ValueError("databases: more than one is the default")
+        for name, database in self.databases.items():
+            database.named(name)
         return self
 
     @property
@@ -125,6 +181,33 @@ class Settings(BaseModel):
     def highest_limits(self) -> Limits:
         """Ceilings of what a caller may ask for."""
         return self.maximum_limits.over(MAXIMUM_LIMITS)
+
+    @property
+    def builds_sample(self) -> bool:
+        """Whether the sample database is served."""
+        return not self.databases if self.sample_database is None else self.sample_database
+
+    @property
+    def sample_path(self) -> Path:
+        """Where the sample database lies."""
+        return self.state_directory / "sample.db"
+
+    @property
+    def database_settings(self) -> tuple[DatabaseSettings, ...]:
+        """Every database that is served, the sample one included."""
+        named = [database.named(name) for name, database in self.databases.items()]
+        if self.builds_sample and SAMPLE_NAME not in self.databases:
+            url = f"sqlite:///{self.sample_path.absolute()}"
+            named.append(DatabaseSettings(name=SAMPLE_NAME, url=url, writable=SAMPLE_TABLES))
+        return tuple(named)
+
+    @property
+    def default_database(self) -> str:
+        """The database a sandbox gets that asks for none; empty when it gets none."""
+        for name, database in self.databases.items():
+            if database.default:
+                return name
+        return SAMPLE_NAME if self.builds_sample and not self.databases else ""
 
     @property
     def floor(self) -> Grade:
@@ -193,7 +276,7 @@ def _put(values: dict[str, Any], path: list[str], text: str) -> None:
         if not isinstance(inner, dict):
             raise SettingsError(f"{parent} is a single value, not a table")
         values = inner
-    values[last] = text.split(",") if last in ("allowed_modules", "without_layers") else text
+    values[last] = text.split(",") if last in _LISTS else text
 
 
 def _explain(error: ValidationError) -> str:

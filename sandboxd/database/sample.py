@@ -11,6 +11,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+SAMPLE_NAME = "sample"
+SAMPLE_TABLES = ("users", "user_activities", "documents", "pipeline_input")
 USERS = 120
 ACTIVITIES = 2400
 DOCUMENTS = 60

@@ -2,7 +2,9 @@
 
 import asyncio
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from typing import TypeAlias
 
 import structlog
 
@@ -33,16 +35,20 @@ _EVENT_BUDGET_FACTOR = 3
 """Room for both output streams and the log."""
 
 
+CallSource: TypeAlias = Callable[[Sandbox, Execution], CallHandler]
+"""Who answers the calls of an execution in a sandbox."""
+
+
 class Executions:
     """Owns every execution from its admission to its result. A caller that goes away does not stop the
     record from being true."""
 
     def __init__(
-        self, *, admission: Admission, history: ExecutionHistory, call: CallHandler, hold_cpu: bool
+        self, *, admission: Admission, history: ExecutionHistory, calls: CallSource, hold_cpu: bool
     ) -> None:
         self._admission = admission
         self._history = history
-        self._call = call
+        self._calls = calls
         self._hold_cpu = hold_cpu
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -121,7 +127,7 @@ class Executions:
             limits=sandbox.spec.limits,
             timeout_seconds=timeout.total_seconds(),
             events=live.events,
-            call=self._call,
+            call=self._calls(sandbox, execution),
             hold_cpu=self._hold_cpu,
         )
         live.run = run

@@ -5,8 +5,8 @@ Every function here raises only `InvalidArgument`; nothing below checks again.
 
 import re
 import uuid
-from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
 from datetime import timedelta
 from typing import Any
 
@@ -14,7 +14,7 @@ from google.protobuf import duration_pb2
 from sandboxd_api.v1 import checkpoint_pb2, execution_pb2, sandbox_pb2
 
 from sandboxd.channel.messages import Input
-from sandboxd.errors import InvalidArgument
+from sandboxd.errors import Denied, InvalidArgument
 from sandboxd.executions.model import ExecutionKind, ExecutionRequest, WhenBusy
 from sandboxd.limits import MIB, Limits
 from sandboxd.policy import BLOCKED_BUILTINS, LanguagePolicy
@@ -51,6 +51,9 @@ class Defaults:
     databases: frozenset[str] = frozenset()
     """Names of the configured databases."""
     default_database: str = ""
+    """The one a sandbox is granted that asks for none; empty grants none."""
+    writable: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """For each database, the tables that writes may be granted to."""
 
 
 def identifier(value: str, field: str) -> str:
@@ -214,7 +217,9 @@ def _grant(message: sandbox_pb2.DatabaseGrant, number: int, defaults: Defaults) 
     if len(message.tables) > _MAX_TABLES or len(message.write_grants) > _MAX_TABLES:
         raise InvalidArgument(field=f"{field}.tables", problem=f"has more than {_MAX_TABLES} entries")
     writes = tuple(
-        _write_grant(write, f"{field}.write_grants[{index}]")
+        _write_grant(
+            write, f"{field}.write_grants[{index}]", defaults.writable.get(message.database, frozenset())
+        )
         for index, write in enumerate(message.write_grants)
     )
     bounds = message.query_limits
@@ -241,13 +246,22 @@ def _optional(message: Any, name: str, field: str) -> int | None:
     return _in_range(value, field, least=1, most=2**53)
 
 
-def _write_grant(message: sandbox_pb2.WriteGrant, field: str) -> WriteGrant:
+def _write_grant(message: sandbox_pb2.WriteGrant, field: str, writable: frozenset[str]) -> WriteGrant:
     operation = known_enum(message.operation, sandbox_pb2.WriteGrant.Operation, f"{field}.operation")
     name = sandbox_pb2.WriteGrant.Operation.Name(operation).removeprefix("OPERATION_")
     if name == "UNSPECIFIED":
         raise InvalidArgument(field=f"{field}.operation", problem="is required: INSERT, UPDATE or DELETE")
     if not message.table:
         raise InvalidArgument(field=f"{field}.table", problem="is required")
+    if message.table not in writable:
+        known = ", ".join(sorted(writable)) or "none"
+        problem = (
+            f"{field}.table: writes to {_shown(message.table)} can't be granted; tables that can: {known}"
+        )
+        raise Denied(problem=problem)
+    if bool(message.columns) == (name == "DELETE"):
+        problem = "must be empty for DELETE" if name == "DELETE" else f"is required for {name}"
+        raise InvalidArgument(field=f"{field}.columns", problem=problem)
     return WriteGrant(table=message.table, operation=WriteOperation(name), columns=tuple(message.columns))
 
 

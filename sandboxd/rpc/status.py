@@ -5,6 +5,7 @@ from google.protobuf import duration_pb2
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 
 from sandboxd import errors
+from sandboxd.database import errors as database_errors
 from sandboxd.errors import InvalidArgument, NotFound, QuotaExceeded, SandboxdError
 
 DOMAIN = "sandboxd"
@@ -20,6 +21,15 @@ CODES: dict[type[SandboxdError], grpc.StatusCode] = {
     errors.Unauthenticated: grpc.StatusCode.UNAUTHENTICATED,
     errors.Unavailable: grpc.StatusCode.UNAVAILABLE,
     errors.NotImplementedYet: grpc.StatusCode.UNIMPLEMENTED,
+    database_errors.QueryTextError: grpc.StatusCode.INVALID_ARGUMENT,
+    database_errors.QueryDenied: grpc.StatusCode.PERMISSION_DENIED,
+    database_errors.QueryLimitReached: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    database_errors.QueryTimeLimit: grpc.StatusCode.DEADLINE_EXCEEDED,
+    database_errors.SqlConstraintViolated: grpc.StatusCode.FAILED_PRECONDITION,
+    database_errors.SqlConflict: grpc.StatusCode.ABORTED,
+    database_errors.QueryCancelled: grpc.StatusCode.CANCELLED,
+    database_errors.DatabaseUnavailable: grpc.StatusCode.UNAVAILABLE,
+    database_errors.DialectUnsupported: grpc.StatusCode.UNIMPLEMENTED,
 }
 """A class that is not here has the code of its nearest parent."""
 

@@ -19,7 +19,8 @@ def _fill(message: wire.Value, value: channel.Value) -> None:
     _FILLERS[type(value)](message, value)
 
 
-def _column(target: wire.ColumnValues, column: channel.Column) -> None:
+def fill_column(target: wire.ColumnValues, column: channel.Column) -> None:
+    """The values of a column."""
     match column:
         case channel.IntColumn():
             target.integers.values.extend(column.values)
@@ -47,7 +48,7 @@ def fill_named_column(target: wire.NamedColumn, column: channel.NamedColumn) -> 
     """Name, dtype and values of a column."""
     target.name = column.name
     target.dtype = column.dtype
-    _column(target.values, column.values)
+    fill_column(target.values, column.values)
 
 
 def _null(message: wire.Value, _value: Any) -> None:
@@ -186,7 +187,7 @@ def _array(message: wire.Value, value: channel.ArrayValue) -> None:
     message.array.dtype = value.dtype
     message.array.shape.extend(value.shape)
     message.array.total_count = value.total_count
-    _column(message.array.values, value.values)
+    fill_column(message.array.values, value.values)
     message.array.SetInParent()
 
 
