@@ -9,6 +9,10 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import structlog
 
+from sandboxd.accounts.authentication import Authentication
+from sandboxd.accounts.certificates import SubjectMapping, SubjectTable
+from sandboxd.accounts.principals import Role
+from sandboxd.accounts.tokens import TokenBook, ensure_first_token
 from sandboxd.database.audit import AuditLog, MemoryAudit
 from sandboxd.database.errors import DatabaseRoleUnsafe, QueryError
 from sandboxd.database.gateway import DatabaseGateway
@@ -18,7 +22,7 @@ from sandboxd.executions.admission import Admission
 from sandboxd.executions.history import ExecutionHistory
 from sandboxd.executions.service import Executions
 from sandboxd.isolation import credentials
-from sandboxd.rpc.authentication import TokenFile
+from sandboxd.rpc.authentication import CallAuthenticator
 from sandboxd.rpc.databases import DatabaseServicer
 from sandboxd.rpc.executions import ExecutionServicer
 from sandboxd.rpc.interceptor import CallInterceptor
@@ -48,7 +52,7 @@ async def running_server(settings: Settings, *, fault_step: str = "") -> AsyncIt
         if isolation.cgroups is not None:
             stack.callback(isolation.cgroups.remove)
         isolation.require(settings.floor)
-        authenticator = TokenFile(settings.token_path)
+        authenticator = _authenticator(settings)
         supervisor = Supervisor(
             isolation=isolation,
             default_limits=settings.default_limits,
@@ -96,6 +100,18 @@ async def running_server(settings: Settings, *, fault_step: str = "") -> AsyncIt
             await executions.close(grace_seconds=grace)
             await stopping
             _log.info("server.stopped")
+
+
+def _authenticator(settings: Settings) -> CallAuthenticator:
+    """Tokens of the token book, the first of them made at the first start, and mapped certificates."""
+    if ensure_first_token(settings.token_book_path, settings.token_path):
+        _log.info("token.made", file=str(settings.token_path))
+    subjects = SubjectTable(
+        SubjectMapping(subject=item.subject, principal=item.principal, role=Role(item.role))
+        for item in (settings.tls.subjects if settings.tls else ())
+    )
+    authentication = Authentication(tokens=TokenBook(settings.token_book_path), subjects=subjects)
+    return CallAuthenticator(authentication)
 
 
 @asynccontextmanager

@@ -54,6 +54,17 @@ class LimitSettings(BaseModel):
         return Limits(**{name: given.get(name, getattr(base, name)) for name in Limits.__dataclass_fields__})
 
 
+class SubjectSettings(BaseModel):
+    """Which principal a client certificate stands for."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    subject: str = Field(min_length=1)
+    """A subject alternative name as it is, such as `spiffe://org/agent`, or `CN=` and a common name."""
+    principal: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@:/-]{0,127}$")
+    role: Literal["admin", "service", "user"] = "user"
+
+
 class TlsSettings(BaseModel):
     """Certificates of the TCP port; needed for any address but loopback."""
 
@@ -64,6 +75,8 @@ class TlsSettings(BaseModel):
     """Must not be readable by others."""
     client_ca: Path | None = None
     """When set, clients must show a certificate of this authority."""
+    subjects: tuple[SubjectSettings, ...] = ()
+    """Certificates that stand for a principal, so that no token is needed."""
 
 
 class DatabaseSetting(BaseModel):
@@ -223,6 +236,11 @@ class Settings(BaseModel):
     def token_path(self) -> Path:
         """`token_file`, or its default."""
         return self.token_file or self.state_directory / "token"
+
+    @property
+    def token_book_path(self) -> Path:
+        """Hashes of all tokens, with principal, role and expiry."""
+        return self.state_directory / "tokens.json"
 
     @property
     def serves_reflection(self) -> bool:

@@ -1,93 +1,44 @@
-"""Who calls: every method but health needs a bearer token, compared in constant time."""
+"""Who calls: the credential of a call becomes a principal, remembered for the rest of the call."""
 
-import hashlib
-import hmac
-import os
-import secrets
-import stat
 from contextvars import ContextVar
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any
 
-from sandboxd.errors import Denied, Unauthenticated
+import grpc.aio
 
-_TOKEN_BYTES = 32
-_SCHEME = "bearer "
+from sandboxd.accounts.authentication import Authentication
+from sandboxd.accounts.principals import Principal
 
-Role = Literal["admin", "service", "user"]
+_caller: ContextVar[Principal] = ContextVar("caller")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Caller:
-    """The principal behind a call."""
-
-    name: str
-    role: Role
-
-    def acting_for(self, user_id: str) -> str:
-        """The user a call acts for: a user only for itself, a service or admin for anyone."""
-        if not user_id or user_id == self.name:
-            return self.name
-        if self.role == "user":
-            raise Denied(problem="only a service or an admin may act for another user_id")
-        return user_id
-
-
-class Authenticator(Protocol):
-    """Turns a credential into a caller, or raises `Unauthenticated`."""
-
-    def authenticate(self, authorization: str) -> Caller:
-        """`authorization` is the metadata entry of that name; empty when there is none."""
-
-
-_caller: ContextVar[Caller] = ContextVar("caller")
-
-
-def set_caller(caller: Caller) -> None:
-    """Remembers who calls, for the rest of this call."""
-    _caller.set(caller)
-
-
-def current_caller() -> Caller:
+def current_caller() -> Principal:
     """Who calls."""
     return _caller.get()
 
 
-class TokenFile:
-    """One token in a file that only its owner may read; made at the first start."""
+class CallAuthenticator:
+    """Reads token or client certificate of a call; raises what `Authentication` raises."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._digest = hashlib.sha256(_read_or_make(path).encode()).digest()
+    def __init__(self, authentication: Authentication) -> None:
+        self._authentication = authentication
 
-    def authenticate(self, authorization: str) -> Caller:
-        if not authorization.lower().startswith(_SCHEME):
-            raise Unauthenticated(
-                problem="the call carries no token; send the metadata 'authorization: Bearer <token>'"
-            )
-        digest = hashlib.sha256(authorization[len(_SCHEME) :].strip().encode()).digest()
-        if not hmac.compare_digest(digest, self._digest):
-            raise Unauthenticated(problem="the token is not valid")
-        return Caller(name="local", role="service")
+    def authenticate(self, context: "grpc.aio.ServicerContext[Any, Any]") -> None:
+        """Remembers the caller, or raises `Unauthenticated` or `TooManyAttempts`."""
+        principal = self._authentication.authenticate(
+            _authorization(context),
+            address=_address(context.peer()),
+            certificate={key: list(values) for key, values in context.auth_context().items()},
+        )
+        _caller.set(principal)
 
 
-def _read_or_make(path: Path) -> str:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    except FileExistsError:
-        return _read(path)
-    token = f"sbt_{secrets.token_urlsafe(_TOKEN_BYTES)}"
-    with os.fdopen(descriptor, "w") as file:
-        file.write(token + "\n")
-    return token
+def _authorization(context: "grpc.aio.ServicerContext[Any, Any]") -> str:
+    for key, value in context.invocation_metadata() or ():
+        if key == "authorization":
+            return value if isinstance(value, str) else value.decode(errors="replace")
+    return ""
 
 
-def _read(path: Path) -> str:
-    if stat.S_IMODE(path.stat().st_mode) & 0o077:
-        raise PermissionError(f"{path} can be read by others; run: chmod 600 {path}")
-    token = path.read_text().strip()
-    if not token:
-        raise ValueError(f"{path} is empty; delete it and a new token is made at the next start")
-    return token
+def _address(peer: str) -> str:
+    """The address without its port: `ipv4:127.0.0.1:40312` is `ipv4:127.0.0.1`."""
+    return peer.rpartition(":")[0] if peer.startswith(("ipv4:", "ipv6:")) else peer

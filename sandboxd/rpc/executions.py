@@ -8,6 +8,7 @@ import grpc.aio
 from sandboxd_api.v1 import execution_pb2, execution_service_pb2_grpc
 from sandboxd_api.v1 import execution_service_pb2 as pb
 
+from sandboxd.accounts.principals import acting_user
 from sandboxd.catalog.analyses import ANALYSES
 from sandboxd.channel.messages import Input
 from sandboxd.errors import InvalidArgument, NotImplementedYet
@@ -171,7 +172,7 @@ class ExecutionServicer(execution_service_pb2_grpc.ExecutionServiceServicer):
     async def _run_once(self, user: str, spec: SandboxSpec, run: ExecutionRequest) -> execution_pb2.Execution:
         """In a sandbox made for it and gone after it."""
         caller = current_caller()
-        user_id = caller.acting_for(requests.user_id(user))
+        user_id = acting_user(caller, requests.user_id(user))
         sandbox = await self._registry.create(owner=caller.name, user_id=user_id, spec=spec)
         sandbox.single_use = True
         try:

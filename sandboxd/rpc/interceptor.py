@@ -13,13 +13,12 @@ import grpc.aio
 import structlog
 
 from sandboxd.errors import SandboxdError
-from sandboxd.rpc.authentication import Authenticator, set_caller
+from sandboxd.rpc.authentication import CallAuthenticator
 from sandboxd.rpc.status import code_of, trailing_metadata
 
 _log = structlog.get_logger(__name__)
 
 _OPEN_PREFIXES = ("/grpc.health.v1.Health/",)
-_REFLECTION_PREFIX = "/grpc.reflection."
 
 _Handler = Any
 """grpc.RpcMethodHandler; its stubs know only the blocking server's contexts."""
@@ -29,7 +28,7 @@ _Context = grpc.aio.ServicerContext[Any, Any]
 class CallInterceptor(grpc.aio.ServerInterceptor):
     """Authenticates, maps the error tree to status codes, and hides everything else behind INTERNAL."""
 
-    def __init__(self, authenticator: Authenticator) -> None:
+    def __init__(self, authenticator: CallAuthenticator) -> None:
         self._authenticator = authenticator
 
     async def intercept_service(
@@ -41,28 +40,17 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         method = str(handler_call_details.method)
         if handler is None or method.startswith(_OPEN_PREFIXES):
             return handler
-        try:
-            self._authenticate(handler_call_details)
-        except SandboxdError as error:
-            return _refusal(handler, error)
-        if method.startswith(_REFLECTION_PREFIX):
-            return handler
-        return _guarded(handler, method)
-
-    def _authenticate(self, details: grpc.HandlerCallDetails) -> None:
-        metadata = dict(details.invocation_metadata or ())
-        authorization = metadata.get("authorization", "")
-        text = authorization if isinstance(authorization, str) else authorization.decode(errors="replace")
-        set_caller(self._authenticator.authenticate(text))
+        return _guarded(handler, method, self._authenticator)
 
 
-def _guarded(handler: _Handler, method: str) -> _Handler:
+def _guarded(handler: _Handler, method: str, authenticator: CallAuthenticator) -> _Handler:
     """The handler with its errors mapped; its kind and its codecs stay as they are."""
     if handler.response_streaming:
         inner = handler.stream_stream if handler.request_streaming else handler.unary_stream
 
         async def stream(request: Any, context: _Context) -> AsyncIterator[Any]:
             try:
+                authenticator.authenticate(context)
                 async for response in inner(request, context):
                     yield response
             except Exception as error:  # noqa: BLE001  see the module's docstring
@@ -78,6 +66,7 @@ def _guarded(handler: _Handler, method: str) -> _Handler:
 
     async def unary(request: Any, context: _Context) -> Any:
         try:
+            authenticator.authenticate(context)
             return await unary_inner(request, context)
         except Exception as error:  # noqa: BLE001  see the module's docstring
             await _end(context, error, method)
@@ -88,24 +77,6 @@ def _guarded(handler: _Handler, method: str) -> _Handler:
         else grpc.unary_unary_rpc_method_handler
     )
     return kind_unary(unary, handler.request_deserializer, handler.response_serializer)
-
-
-def _refusal(handler: _Handler, error: SandboxdError) -> _Handler:
-    """A handler of the same kind that ends every call with `error`."""
-
-    async def unary(_request: Any, context: _Context) -> Any:
-        await _abort(context, error)
-
-    async def stream(_request: Any, context: _Context) -> None:
-        await _abort(context, error)
-
-    if handler.response_streaming:
-        if handler.request_streaming:
-            return grpc.stream_stream_rpc_method_handler(stream)
-        return grpc.unary_stream_rpc_method_handler(stream)
-    if handler.request_streaming:
-        return grpc.stream_unary_rpc_method_handler(unary)
-    return grpc.unary_unary_rpc_method_handler(unary)
 
 
 async def _end(context: _Context, error: Exception, method: str) -> NoReturn:

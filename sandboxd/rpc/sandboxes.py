@@ -9,6 +9,7 @@ import grpc.aio
 from sandboxd_api.v1 import capabilities_pb2, sandbox_pb2, sandbox_service_pb2_grpc
 from sandboxd_api.v1 import sandbox_service_pb2 as pb
 
+from sandboxd.accounts.principals import acting_user
 from sandboxd.catalog.examples import EXAMPLES
 from sandboxd.catalog.functions import FUNCTIONS, FunctionDescription
 from sandboxd.catalog.templates import TEMPLATES
@@ -52,7 +53,7 @@ class SandboxServicer(sandbox_service_pb2_grpc.SandboxServiceServicer):
     ) -> pb.CreateSandboxResponse:
         requests.request_id(request.request_id)
         caller = current_caller()
-        user_id = caller.acting_for(requests.user_id(request.user_id))
+        user_id = acting_user(caller, requests.user_id(request.user_id))
         spec = requests.spec(request.spec, self._defaults)
         sandbox = await self._registry.create(owner=caller.name, user_id=user_id, spec=spec)
         return pb.CreateSandboxResponse(sandbox=self._wire(sandbox))

@@ -7,10 +7,10 @@ from datetime import UTC, datetime, timedelta
 from sandboxd_api.v1 import execution_pb2, statistics_pb2
 from sandboxd_api.v1 import sandbox_service_pb2 as pb
 
+from sandboxd.accounts.principals import Principal, acting_user
 from sandboxd.executions.history import ExecutionHistory
 from sandboxd.executions.model import Execution, ExecutionState, Usage
 from sandboxd.rpc import requests, responses
-from sandboxd.rpc.authentication import Caller
 from sandboxd.sandboxes.registry import SandboxRegistry
 
 _LONGEST_WINDOW = timedelta(days=3650)
@@ -30,12 +30,12 @@ class StatisticsSource:
         self._history = history
         self._registry = registry
 
-    def answer(self, request: pb.GetStatisticsRequest, caller: Caller) -> statistics_pb2.Statistics:
+    def answer(self, request: pb.GetStatisticsRequest, caller: Principal) -> statistics_pb2.Statistics:
         """Figures of what the caller may see."""
         since = None
         if request.HasField("window"):
             since = datetime.now(UTC) - requests.duration(request.window, "window", most=_LONGEST_WINDOW)
-        user = caller.acting_for(requests.user_id(request.user_id)) if request.user_id else ""
+        user = acting_user(caller, requests.user_id(request.user_id)) if request.user_id else ""
         executions = [
             live.execution
             for live in self._history.newest_first(owner=caller.name)

@@ -85,7 +85,10 @@ class BatchEncoder:
         out.append(packed_field(10, names))
         out.append(packed_field(11, _shortened(kinds)))
         out.append(
-            packed_field(12, [zigzag(content) for kind, content in zip(kinds, contents, strict=True) if kind == INTEGER])
+            packed_field(
+                12,
+                [zigzag(content) for kind, content in zip(kinds, contents, strict=True) if kind == INTEGER],
+            )
         )
         out += [
             bytes_field(13, number_field(1, name) + content)

@@ -29,7 +29,14 @@ class FrameState:
     )  # fmt: skip
 
     def __init__(
-        self, *, number: int, plan: CodePlan, address: int, caller: "FrameState | None", depth: int, thread: int
+        self,
+        *,
+        number: int,
+        plan: CodePlan,
+        address: int,
+        caller: "FrameState | None",
+        depth: int,
+        thread: int,
     ) -> None:
         self.number = number
         self.plan = plan

@@ -139,7 +139,9 @@ def _bounded(sign: type[ast.operator], left: Any, right: Any) -> Any:
     for value in (left, right):
         if isinstance(value, int) and value.bit_length() > _MAX_INT_BITS:
             raise Undecided("the number is too large")
-    if sign is ast.Mult and (isinstance(left, str | bytes | list | tuple) or isinstance(right, str | bytes | list | tuple)):
+    if sign is ast.Mult and (
+        isinstance(left, str | bytes | list | tuple) or isinstance(right, str | bytes | list | tuple)
+    ):
         raise Undecided("repetition is not offered")
     if sign is ast.Mod and isinstance(left, str | bytes):
         raise Undecided("formatting is not offered")
@@ -160,7 +162,9 @@ def _length(value: Any) -> int:
 
 def _part(whole: Any, place: ast.expr, look_up: Callable[[str], Any]) -> Any:
     if isinstance(place, ast.Slice):
-        bounds = [None if part is None else _judge(part, look_up) for part in (place.lower, place.upper, place.step)]
+        bounds = [
+            None if part is None else _judge(part, look_up) for part in (place.lower, place.upper, place.step)
+        ]
         return _plain(whole)[slice(*bounds)]
     key = _judge(place, look_up)
     if isinstance(whole, Partial):

@@ -13,7 +13,15 @@ VALUE_HOOK = "<expression value>"
 _SKIPPED_CODE = frozenset({"<listcomp>", "<setcomp>", "<dictcomp>", "<genexpr>"})
 """Comprehensions are part of their statement: from 3.12 on most have no frame of their own."""
 _CHANGING = frozenset(
-    {"STORE_SUBSCR", "DELETE_SUBSCR", "STORE_SLICE", "STORE_ATTR", "DELETE_ATTR", "YIELD_VALUE", "IMPORT_STAR"}
+    {
+        "STORE_SUBSCR",
+        "DELETE_SUBSCR",
+        "STORE_SLICE",
+        "STORE_ATTR",
+        "DELETE_ATTR",
+        "YIELD_VALUE",
+        "IMPORT_STAR",
+    }
 )
 _CALLING = ("CALL", "SEND", "BEFORE_WITH", "BEFORE_ASYNC_WITH", "WITH_EXCEPT_START", "FOR_ITER")
 _REFLECTIVE = frozenset({"exec", "eval", "globals", "locals", "vars", "setattr", "delattr", "__import__"})
@@ -219,7 +227,12 @@ def executable_lines(code: types.CodeType, source: SourcePlan, *, by_line: bool 
         if not is_skipped(current):
             for instruction in dis.get_instructions(current):
                 line = instruction.positions.lineno if instruction.positions else None
-                if line and instruction.opname not in ("RESUME", "COPY_FREE_VARS", "MAKE_CELL", "RETURN_GENERATOR"):
+                if line and instruction.opname not in (
+                    "RESUME",
+                    "COPY_FREE_VARS",
+                    "MAKE_CELL",
+                    "RETURN_GENERATOR",
+                ):
                     found.add(line if by_line else source.statement(line))
         waiting += [item for item in current.co_consts if isinstance(item, types.CodeType)]
     return frozenset(found)

@@ -353,7 +353,9 @@ class Recorder:
         root = self.root
         if root is not None:
             known = set(root.watch)
-            root.watch += [name for name in plan.stored_globals if name not in known and not is_hidden_name(name)]
+            root.watch += [
+                name for name in plan.stored_globals if name not in known and not is_hidden_name(name)
+            ]
 
     def _push(self, state: FrameState) -> None:
         stack = self._threads.stack

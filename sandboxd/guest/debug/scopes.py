@@ -32,7 +32,9 @@ def _only_in_comprehensions(function: ast.FunctionDef | ast.AsyncFunctionDef | a
     return frozenset(inside - outside)
 
 
-def _walk(nodes: list[ast.stmt] | list[ast.expr], *, in_comprehension: bool) -> Iterator[tuple[ast.AST, bool]]:
+def _walk(
+    nodes: list[ast.stmt] | list[ast.expr], *, in_comprehension: bool
+) -> Iterator[tuple[ast.AST, bool]]:
     waiting: list[tuple[ast.AST, bool]] = [(node, in_comprehension) for node in nodes]
     while waiting:
         node, inside = waiting.pop()

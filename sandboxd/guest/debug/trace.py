@@ -50,7 +50,9 @@ class Folded:
             for number, frame in self.frames.items()
         }
         stacks = {thread: list(stack) for thread, stack in self.stacks.items()}
-        return Folded(frames=frames, stacks=stacks, stdout_bytes=self.stdout_bytes, elapsed_ns=self.elapsed_ns)
+        return Folded(
+            frames=frames, stacks=stacks, stdout_bytes=self.stdout_bytes, elapsed_ns=self.elapsed_ns
+        )
 
 
 @dataclass(slots=True, kw_only=True)
@@ -107,7 +109,10 @@ class Trace:
         payload = self._encoder.encode(steps, names=recorder.names, codes=recorder.codes, frames=frames)
         if self._keep:
             kept = _Kept(
-                first_step=self._total + 1, first_frame=self._frames_met + 1, payload=payload, keyframe=keyframe
+                first_step=self._total + 1,
+                first_frame=self._frames_met + 1,
+                payload=payload,
+                keyframe=keyframe,
             )
             self._batches.append(kept)
             self._bytes += len(payload)
@@ -131,7 +136,9 @@ class Trace:
         while self._bytes > self._max_bytes and len(self._batches) > 1:
             gone = self._batches.popleft()
             self._bytes -= len(gone.payload)
-        while len(self._batches) > 1 and self._batches[0].keyframe is None and self._batches[0].first_step > 1:
+        while (
+            len(self._batches) > 1 and self._batches[0].keyframe is None and self._batches[0].first_step > 1
+        ):
             self._bytes -= len(self._batches.popleft().payload)
         self.dropped_steps = self._batches[0].first_step - 1
 

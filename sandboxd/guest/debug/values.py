@@ -106,7 +106,9 @@ class _Layout:
 
 _HEAP_TYPE = 1 << 9
 """Py_TPFLAGS_HEAPTYPE, Include/object.h."""
-_KNOWN_BASES = frozenset(map(id, (list, tuple, dict, set, frozenset, str, int, float, bytes, collections.deque)))
+_KNOWN_BASES = frozenset(
+    map(id, (list, tuple, dict, set, frozenset, str, int, float, bytes, collections.deque))
+)
 
 
 class Renderer:
@@ -201,7 +203,9 @@ class Renderer:
         if layout.is_class:
             return text_field(8, f"class {type_name(value)}")
         if layout.is_exception:
-            return text_field(8, self._exception_text(value) or type_name(cls)) + text_field(12, type_name(cls))
+            return text_field(8, self._exception_text(value) or type_name(cls)) + text_field(
+                12, type_name(cls)
+            )
         if layout.base is not None:
             return self._extended(value, layout, depth)
         if layout.dict_getter is not None or layout.slots:
