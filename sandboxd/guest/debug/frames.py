@@ -72,7 +72,7 @@ class ThreadState(threading.local):
 
 def is_hidden_name(name: str) -> bool:
     """Whether a variable is the language's own, such as `__module__`."""
-    return name[:2] == "__" and name != "__result__"
+    return (name[:2] == "__" and name != "__result__") or name[:1] == "<"
 
 
 def is_hidden_value(value: Any) -> bool:

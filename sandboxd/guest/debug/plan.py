@@ -202,14 +202,24 @@ def _names_in(operation: str, argument: object) -> tuple[str, ...]:
 class _ValueWrapper(ast.NodeTransformer):
     """Passes the value of each expression statement through the tracer."""
 
+    def visit_Assign(self, node: ast.Assign) -> ast.AST:
+        target = node.targets[0]
+        if isinstance(target, ast.Name) and target.id[:1] == "<":  # a last expression, kept as the result
+            node.value = self._wrapped(node.value)
+        return node
+
     def visit_Expr(self, node: ast.Expr) -> ast.AST:
         self.generic_visit(node)
         value = node.value
         if isinstance(value, ast.Constant | ast.Yield | ast.YieldFrom):
             return node
-        name = ast.copy_location(ast.Name(id=VALUE_HOOK, ctx=ast.Load()), value)
-        node.value = ast.copy_location(ast.Call(func=name, args=[value], keywords=[]), value)
+        node.value = self._wrapped(value)
         return node
+
+    @staticmethod
+    def _wrapped(value: ast.expr) -> ast.expr:
+        name = ast.copy_location(ast.Name(id=VALUE_HOOK, ctx=ast.Load()), value)
+        return ast.copy_location(ast.Call(func=name, args=[value], keywords=[]), value)
 
 
 def wrap_expression_values(tree: ast.Module) -> ast.Module:

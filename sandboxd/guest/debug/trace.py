@@ -87,6 +87,8 @@ class Trace:
         self, *, max_bytes: int, send: Callable[[bytes, int], None] | None = None, keep: bool = True
     ) -> None:
         self.recorder: Recorder | None = None
+        self.executable_lines: frozenset[int] = frozenset()
+        self.source_text = ""
         self._max_bytes = max_bytes
         self._send = send
         self._keep = keep
@@ -196,6 +198,21 @@ class Trace:
                 fold_row(state, row)
                 if row.step >= first:
                     yield state, row
+
+    def walk_with_before(
+        self, replaced_by: Callable[[Folded, StepRow], dict[tuple[int, int], bytes | None]]
+    ) -> Iterator[tuple[Folded, StepRow, dict[tuple[int, int], bytes | None]]]:
+        """As `walk`, with the pictures that each step replaced."""
+        state = Folded()
+        for kept in list(self._batches):
+            if kept.keyframe is not None and not state.frames:
+                state = kept.keyframe.copy()
+            columns = read_batch(kept.payload)
+            _open_frames(state, columns, kept.first_frame)
+            for row in _rows_of(columns, kept.first_step):
+                before = replaced_by(state, row)
+                fold_row(state, row)
+                yield state, row, before
 
     def _from(self, step: int, *, with_keyframe: bool = False) -> list[_Kept]:
         batches = list(self._batches)

@@ -1,0 +1,149 @@
+"""Writes `FullStep`, `StackFrame` and `StepVariable` bytes: steps that are complete by themselves."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from sandboxd.guest.debug.plan import CodePlan
+from sandboxd.guest.debug.show import show
+from sandboxd.guest.debug.trace import Folded, FoldedFrame, StepRow
+from sandboxd.guest.debug.wire import bytes_field, join, number_field, text_field
+
+RUNNING = 2
+"""`Execution.State` on the wire; checked against the contract by a test."""
+_MAX_STACK = 64
+
+
+class StepWriter:
+    """Writes states as messages; knows the names and codes of one run."""
+
+    def __init__(self, *, names: Sequence[str], codes: Sequence[CodePlan], max_variables: int) -> None:
+        self._names = names
+        self._codes = codes
+        self._max_variables = max_variables
+
+    def code_of(self, frame: FoldedFrame) -> CodePlan:
+        """The code that a frame runs."""
+        return self._codes[frame.row.code - 1]
+
+    def name(self, number: int) -> str:
+        """The name with an id."""
+        return self._names[number - 1] if 0 < number <= len(self._names) else "?"
+
+    def full_step(
+        self, state: Folded, row: StepRow, before: Mapping[tuple[int, int], bytes | None] | None = None
+    ) -> bytes:
+        """One step with its stack and variables. `before` has the pictures that the step replaced, by
+        frame and name."""
+        frame = state.frames[row.frame]
+        plan = self.code_of(frame)
+        out = [
+            number_field(1, row.step),
+            number_field(2, row.line),
+            text_field(3, plan.source.text(row.line)),
+            number_field(4, row.event),
+            number_field(5, RUNNING),
+            number_field(6, row.thread),
+            self.stack(state, row.thread),
+        ]
+        variables, left_out = self._step_variables(state, row, before or {})
+        out += variables
+        if row.result is not None:
+            out.append(bytes_field(9, row.result))
+        out.append(bytes_field(13, _duration(state.elapsed_ns)))
+        out.append(number_field(14, left_out))
+        return join(out)
+
+    def stack(self, state: Folded, thread: int, field: int = 7) -> bytes:
+        """The thread's frames as `StackFrame` fields, outermost first; the middle of a deep one left out."""
+        numbers = state.stacks.get(thread, [])
+        if len(numbers) > _MAX_STACK:
+            numbers = numbers[: _MAX_STACK // 2] + numbers[-_MAX_STACK // 2 :]
+        return join(bytes_field(field, self.stack_frame(number, state.frames[number])) for number in numbers)
+
+    def stack_frame(self, number: int, frame: FoldedFrame) -> bytes:
+        """One frame."""
+        plan = self.code_of(frame)
+        return (
+            number_field(1, number)
+            + text_field(2, plan.name)
+            + number_field(3, frame.line)
+            + text_field(4, plan.source.text(frame.line))
+            + number_field(5, frame.row.depth)
+        )
+
+    def variables(self, frame: FoldedFrame, *, is_global: bool) -> list[bytes]:
+        """All variables of a frame, as `StepVariable` bodies."""
+        return [
+            self.variable(name, picture, is_global=is_global) for name, picture in frame.variables.items()
+        ]
+
+    def variable(
+        self,
+        name: int,
+        picture: bytes | None,
+        *,
+        is_global: bool = False,
+        changed: bool = False,
+        before: bytes | None = None,
+    ) -> bytes:
+        """One variable."""
+        return join(
+            (
+                text_field(1, self.name(name)),
+                b"" if picture is None else bytes_field(2, picture),
+                b"" if before is None else bytes_field(3, before),
+                number_field(4, changed),
+                number_field(5, is_global),
+                text_field(6, "" if picture is None else show(picture)),
+            )
+        )
+
+    def _step_variables(
+        self, state: Folded, row: StepRow, before: Mapping[tuple[int, int], bytes | None]
+    ) -> tuple[list[bytes], int]:
+        out: list[bytes] = []
+        left_out = 0
+        numbers = [row.frame] if row.frame == 1 or 1 not in state.frames else [row.frame, 1]
+        for number in numbers:
+            frame = state.frames[number]
+            is_global = number == 1
+            for name, picture in frame.variables.items():
+                if len(out) >= self._max_variables:
+                    left_out += 1
+                    continue
+                changed = (number, name) in before
+                out.append(
+                    self.variable(
+                        name, picture, is_global=is_global, changed=changed, before=before.get((number, name))
+                    )
+                )
+            out += [
+                self.variable(name, None, is_global=is_global, changed=True, before=old)
+                for (owner, name), old in before.items()
+                if owner == number and name not in frame.variables
+            ]
+        return out, left_out
+
+
+def replaced_by(state: Folded, row: StepRow) -> dict[tuple[int, int], bytes | None]:
+    """The pictures that `row` replaces, by frame and name; to be taken before it is folded."""
+    found: dict[tuple[int, int], bytes | None] = {}
+    for name, _picture, _patch, is_global in row.changes:
+        owner = 1 if is_global else row.frame
+        frame = state.frames.get(owner)
+        found[owner, name] = frame.variables.get(name) if frame is not None else None
+    return found
+
+
+def _duration(nanoseconds: int) -> bytes:
+    return number_field(1, nanoseconds // 1_000_000_000) + number_field(2, nanoseconds % 1_000_000_000)
+
+
+def range_fields(field: int, lines: Iterable[int]) -> bytes:
+    """Lines as `LineRange` fields."""
+    out, ordered = [], sorted(lines)
+    while ordered:
+        first = last = ordered.pop(0)
+        while ordered and ordered[0] == last + 1:
+            last = ordered.pop(0)
+        out.append(bytes_field(field, number_field(1, first) + number_field(2, last)))
+    return join(out)
