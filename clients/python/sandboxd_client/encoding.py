@@ -28,10 +28,13 @@ def encode(thing: object, *, field: str) -> value_pb2.Value:
     raise InvalidArgument(f"{field}: {problem}", violations={field: problem})
 
 
-def _integer(thing: Any, _field: str) -> value_pb2.Value:
+def _integer(thing: Any, field: str) -> value_pb2.Value:
     if thing in _INT64:
-        return value_pb2.Value(integer=thing)
-    return value_pb2.Value(big_integer=str(thing))
+        return value_pb2.Value(integer=int(thing))
+    try:
+        return value_pb2.Value(big_integer=str(thing))
+    except ValueError as error:  # the interpreter's guard against long conversions
+        raise InvalidArgument(f"{field}: {error}", violations={field: str(error)}) from None
 
 
 def _complex(thing: Any, _field: str) -> value_pb2.Value:
