@@ -19,7 +19,7 @@ from sandboxd.rpc.authentication import current_caller
 from sandboxd.rpc.requests import Defaults
 from sandboxd.rpc.sizes import MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES
 from sandboxd.rpc.statistics import StatisticsSource
-from sandboxd.sandboxes.model import SandboxState
+from sandboxd.sandboxes.model import SandboxSpec, SandboxState
 from sandboxd.sandboxes.registry import SandboxRegistry
 from sandboxd.sandboxes.sandbox import Sandbox
 from sandboxd.supervisor.supervisor import Supervisor
@@ -144,12 +144,12 @@ class SandboxServicer(sandbox_service_pb2_grpc.SandboxServiceServicer):
     async def ListFunctions(
         self, request: pb.ListFunctionsRequest, context: _Context
     ) -> pb.ListFunctionsResponse:
-        sandbox = self._find(request.sandbox_id)
+        spec = self._spec_of(request.sandbox_id)
         size = requests.page_size(request.page_size, default=_DEFAULT_PAGE, most=_LARGEST_PAGE)
         page, token = paging.page(FUNCTIONS, size=size, token=request.page_token, key=lambda item: item.name)
-        policy = sandbox.spec.policy
+        policy = spec.policy
         return pb.ListFunctionsResponse(
-            functions=[_function(item, sandbox) for item in page],
+            functions=[_function(item, spec) for item in page],
             next_page_token=token,
             allowed_modules=policy.allowed_modules if policy.restricted else [],
             blocked_builtins=policy.blocked_builtins if policy.restricted else [],
@@ -158,7 +158,7 @@ class SandboxServicer(sandbox_service_pb2_grpc.SandboxServiceServicer):
     async def ListExamples(
         self, request: pb.ListExamplesRequest, context: _Context
     ) -> pb.ListExamplesResponse:
-        self._find(request.sandbox_id)
+        self._spec_of(request.sandbox_id)
         size = requests.page_size(request.page_size, default=_DEFAULT_PAGE, most=_LARGEST_PAGE)
         page, token = paging.page(EXAMPLES, size=size, token=request.page_token, key=lambda item: item.name)
         examples = [
@@ -176,7 +176,7 @@ class SandboxServicer(sandbox_service_pb2_grpc.SandboxServiceServicer):
     async def CreateProcessorTemplate(
         self, request: pb.CreateProcessorTemplateRequest, context: _Context
     ) -> pb.CreateProcessorTemplateResponse:
-        self._find(request.sandbox_id)
+        self._spec_of(request.sandbox_id)
         for template in TEMPLATES:
             if template.name == request.name:
                 message = sandbox_pb2.ProcessorTemplate(
@@ -191,6 +191,12 @@ class SandboxServicer(sandbox_service_pb2_grpc.SandboxServiceServicer):
     def _find(self, sandbox_id: str) -> Sandbox:
         sandbox_id = requests.identifier(sandbox_id, "sandbox_id")
         return self._registry.get(owner=current_caller().name, sandbox_id=sandbox_id)
+
+    def _spec_of(self, sandbox_id: str) -> SandboxSpec:
+        """What a sandbox was made with; without an id, what one gets that asks for nothing."""
+        if sandbox_id:
+            return self._find(sandbox_id).spec
+        return requests.spec(sandbox_pb2.SandboxSpec(), self._defaults)
 
     def _wire(self, sandbox: Sandbox) -> sandbox_pb2.Sandbox:
         return responses.sandbox(sandbox, self._supervisor.grade)
@@ -234,7 +240,7 @@ def _versions(supervisor: Supervisor) -> Sequence[capabilities_pb2.ComponentVers
     return [capabilities_pb2.ComponentVersion(name=name, version=text) for name, text in pairs.items()]
 
 
-def _function(item: FunctionDescription, sandbox: Sandbox) -> sandbox_pb2.GuestFunction:
+def _function(item: FunctionDescription, spec: SandboxSpec) -> sandbox_pb2.GuestFunction:
     return sandbox_pb2.GuestFunction(
         name=item.name,
         signature=item.signature,
@@ -242,7 +248,7 @@ def _function(item: FunctionDescription, sandbox: Sandbox) -> sandbox_pb2.GuestF
         example=item.example,
         category=item.category,
         awaitable=item.awaitable,
-        available=bool(sandbox.spec.database_grants) if item.needs_database else True,
+        available=bool(spec.database_grants) if item.needs_database else True,
     )
 
 
