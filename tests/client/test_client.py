@@ -111,8 +111,8 @@ async def test_frames_carry_variables_where_they_are_asked_for(sandbox: Sandbox)
     code = "def f(x):\n    y = x + 1\n    return y / 0\nf(41)"
     result = await sandbox.execute(code, capture_frames=True)
     assert result.error is not None
-    variables = {variable.name: variable.value for variable in result.error.frames[-1].variables}
-    assert variables == {"x": 41, "y": 42}
+    variables = {variable.name: variable.summary for variable in result.error.frames[-1].variables}
+    assert variables == {"x": "41", "y": "42"}
 
 
 async def test_blocked_import_is_explained_with_place_and_alternative(sandbox: Sandbox) -> None:
@@ -154,7 +154,7 @@ async def test_limit_above_the_most_is_refused_by_name(client: Client) -> None:
     assert str(1 << 50) in str(caught.value)
 
 
-async def test_output_and_log_stream_while_they_appear(sandbox: Sandbox) -> None:
+async def test_output_and_log_stream_while_they_appear(client: Client) -> None:
     code = """
 print("one")
 debug("halfway", "WARNING")
@@ -162,7 +162,8 @@ import warnings
 print("€ two")
 raise ValueError("end")
 """
-    events = [event async for event in sandbox.stream(code)]
+    async with client.create_sandbox(enable_debugging=True) as sandbox:
+        events = [event async for event in sandbox.stream(code)]
     assert [event.sequence for event in events] == list(range(1, len(events) + 1))
     assert any(isinstance(event, Started) for event in events)
     assert "".join(event.text for event in events if isinstance(event, Stdout)) == "one\n€ two\n"
@@ -228,7 +229,7 @@ async def test_variables_of_the_session_are_told(sandbox: Sandbox) -> None:
     await sandbox.execute("import pandas as pd\nn = 3\nframe = pd.DataFrame({'a': [1]})")
     state = await sandbox.state()
     assert state["n"].value == 3
-    assert state["frame"].type_name == "DataFrame"
+    assert state["frame"].type_name.endswith("DataFrame")
     assert "n" in state
     assert state.sandbox.id == sandbox.id
 

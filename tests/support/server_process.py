@@ -27,7 +27,10 @@ class Server:
 
 @contextmanager
 def server_process(directory: Path, *arguments: str, **settings: str) -> Iterator[Server]:
-    """`python -m sandboxd serve` on a free port, its state in `directory`; `settings` as SANDBOXD_ variables."""
+    """`python -m sandboxd serve` on a free port, its state in `directory`.
+
+    `settings` are given as SANDBOXD_* variables.
+    """
     log = directory / "log"
     environment = {name: value for name, value in os.environ.items() if not name.startswith("SANDBOXD_")}
     environment |= {f"SANDBOXD_{name.upper()}": value for name, value in settings.items()}
@@ -52,7 +55,7 @@ def server_process(directory: Path, *arguments: str, **settings: str) -> Iterato
     assert process.stdout is not None
     try:
         line = process.stdout.readline()
-        assert line, f"the server did not start:\n{log.read_text()}"
+        assert line, f"the server did not start: {log.read_text()[-1000:]}"
         facts = json.loads(line)
         yield Server(
             tcp=facts["tcp"],
