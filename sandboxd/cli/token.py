@@ -7,7 +7,7 @@ import typer
 
 from sandboxd.cli.output import AsJson, explained, give_up, print_json
 
-app = typer.Typer(no_args_is_help=False, invoke_without_command=True)
+app = typer.Typer(rich_markup_mode=None, no_args_is_help=False, invoke_without_command=True)
 
 
 @app.callback()
