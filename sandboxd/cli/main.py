@@ -4,7 +4,8 @@ import typer
 
 from sandboxd.cli import doctor, execute, serve, token
 
-app = typer.Typer(rich_markup_mode=None, 
+app = typer.Typer(
+    rich_markup_mode=None,
     name="sandboxd",
     help="Run untrusted Python in sessions that cannot be broken.",
     no_args_is_help=True,
