@@ -81,6 +81,16 @@ def out_of_memory() -> FailureReport:
     return FailureReport(kind="memory_error", type_name="MemoryError", message="", traceback="MemoryError\n")
 
 
+def unreported(error: BaseException) -> FailureReport:
+    """The report when making a better one failed."""
+    return FailureReport(
+        kind="exception",
+        type_name="RuntimeError",
+        message=f"the outcome could not be reported: {qualified_name(type(error))}",
+        traceback="",
+    )
+
+
 def _position(error: SyntaxError) -> str:
     return f" (line {error.lineno})" if error.lineno else ""
 

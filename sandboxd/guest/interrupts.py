@@ -55,6 +55,8 @@ class Interrupts:
         self.pending = True
 
     def _strikes_user_code(self, frame: FrameType | None) -> bool:
+        while frame is not None and frame.f_code in _HANDLER:
+            frame = frame.f_back  # a SIGINT that interrupted the handling of another
         if frame is not None and frame.f_code is _INTERRUPTIBLE:
             return False  # on its way in or out, where nobody would catch it
         while frame is not None:
@@ -65,3 +67,6 @@ class Interrupts:
                 return True
             frame = frame.f_back
         return False
+
+
+_HANDLER = (Interrupts._on_sigint.__code__, Interrupts._strikes_user_code.__code__)

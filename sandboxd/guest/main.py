@@ -6,10 +6,10 @@ User code runs inside `runner.run`; no exception of it and no signal ends the lo
 import linecache
 import socket
 
-from sandboxd.channel.framing import ChannelBroken
-from sandboxd.channel.messages import Configure, Finished, HostMessage, Inspect, Run
+from sandboxd.channel.framing import ChannelBroken, encode_frame
+from sandboxd.channel.messages import Configure, FailureReport, Finished, HostMessage, Inspect, Run
 from sandboxd.guest import state
-from sandboxd.guest.failures import out_of_memory
+from sandboxd.guest.failures import out_of_memory, unreported
 from sandboxd.guest.runner import Runner
 from sandboxd.guest.session import Session
 
@@ -54,10 +54,16 @@ def _serve_run(runner: Runner, message: Run) -> None:
     """The host gets exactly one `Finished`, if need be a poorer one."""
     session = runner.session
     try:
-        session.send(runner.run(message))
+        frame = encode_frame(runner.run(message))
     except MemoryError:
         session.release_reserve()
-        session.send(
-            Finished(run_id=message.run_id, failure=out_of_memory(), live_threads=session.live_threads())
-        )
-        session.refill_reserve()
+        frame = _poor_report(runner, message, out_of_memory())
+    except Exception as error:  # a fault of ours, or a library's that user code has broken
+        frame = _poor_report(runner, message, unreported(error))
+    session.send_frame(frame)
+    session.refill_reserve()
+
+
+def _poor_report(runner: Runner, message: Run, failure: FailureReport) -> bytes:
+    live_threads = runner.session.live_threads()
+    return encode_frame(Finished(run_id=message.run_id, failure=failure, live_threads=live_threads))

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from sandboxd.channel.messages import Configure, FailureReport, Finished, Input, Run, Violation
-from sandboxd.channel.values import Value
+from sandboxd.channel.values import DescriptionValue, Value
 from sandboxd.guest.api import GuestApi
 from sandboxd.guest.coroutines import Outcome
 from sandboxd.guest.debug_log import DebugLog
@@ -25,7 +25,7 @@ from sandboxd.guest.interrupts import run_interruptible
 from sandboxd.guest.program import LAST_VALUE, Program, RulesBroken, execute, prepare
 from sandboxd.guest.rules import find_violations
 from sandboxd.guest.session import Session
-from sandboxd.guest.type_names import clean_text
+from sandboxd.guest.type_names import clean_text, type_name
 
 RESULT = "__result__"
 _RECURSION_LIMIT = 1000
@@ -163,7 +163,10 @@ def _result(session: Session) -> tuple[Value | None, bool]:
     except MemoryError:
         raise
     except BaseException:
-        return run_interruptible(lambda: to_value(object(), size=size))
+        unread = DescriptionValue(
+            type_name=type_name(type(result)), text="<value could not be read>", truncated=True
+        )
+        return unread, True
 
 
 def _own_description(value: Any) -> str | None:

@@ -97,13 +97,16 @@ class Session:
 
     def send(self, message: GuestMessage) -> None:
         """Sends one whole message, or raises OSError when the host is gone."""
-        frame = encode_frame(message)
+        self.send_frame(encode_frame(message))
 
-        def send_frame() -> None:
+    def send_frame(self, frame: bytes) -> None:
+        """The same for a message already encoded."""
+
+        def send_all() -> None:
             with self._send_lock:
                 self.channel.sendall(frame)
 
-        run_shielded(send_frame)
+        run_shielded(send_all)
 
     def receive(self) -> HostMessage | None:
         """Blocks for the host's next message that starts something; None when it hung up.

@@ -2,6 +2,7 @@
 is sent. Run as a script it is that process; imported it is the way to talk to it."""
 
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -83,7 +84,7 @@ class Guest:
         while not self._pending:
             data = self._channel.recv(65536)
             if not data:
-                raise GuestDied
+                raise GuestDied(bytes(self._outputs["stderr"]).decode())
             self._pending += self._buffer.feed(data)
         return framing.decode_guest_message(self._pending.pop(0))
 
@@ -130,6 +131,14 @@ class Guest:
 
     def interrupt(self) -> None:
         os.kill(self.pid, signal.SIGINT)
+
+    def interrupt_like_the_host(self) -> Finished:
+        """SIGINT, and another one when that was not enough: the first may come between Python's look at
+        its signals and the system call that then sleeps."""
+        self.interrupt()
+        if not self._pending and not select.select([self._channel], [], [], 0.1)[0]:
+            self.interrupt()
+        return self.finish()
 
     def close(self) -> None:
         try:
@@ -182,6 +191,7 @@ def forked() -> Iterator[Nursery]:
 def _serve_forks(control: socket.socket) -> None:
     import gc
     import resource
+    import traceback
 
     from sandboxd.guest import main, preload, reseed
 
@@ -210,6 +220,8 @@ def _serve_forks(control: socket.socket) -> None:
                 resource.setrlimit(resource.RLIMIT_DATA, (used + int(packet), used + int(packet)))
             try:
                 main.serve(socket.socket(fileno=channel))
+            except BaseException:
+                traceback.print_exc(file=open(2, "w", closefd=False))
             finally:
                 os._exit(0)
         control.send(str(pid).encode())

@@ -22,7 +22,7 @@ FAILING = {
     "surrogates in the message": ("raise ValueError('\\ud800')", "exception", "ValueError"),
     "huge message": ("raise ValueError('x' * 10_000_000)", "exception", "ValueError"),
     "metaclass that lies": (
-        "class M(type):\n    @property\n    def __qualname__(cls): raise SystemExit\n    __name__ = __qualname__\n"
+        "class M(type):\n    def __getattribute__(cls, name): raise SystemExit\n"
         "class E(Exception, metaclass=M): pass\nraise E", "exception", "E",
     ),
     "module that is no text": ("class E(Exception): __module__ = 5\nraise E", "exception", "E"),
@@ -49,7 +49,7 @@ NO_PROGRAM = {
     "bad indentation": "if 1:\nx",
     "return": "return 5",
     "unknown encoding": "# coding: nonsense\n'\\N{no such name}'",
-    "nested functions": "".join(f"{' ' * n}def f{n}():\n" for n in range(99)) + " " * 99 + "pass",
+    "deeply nested functions": "".join(f"{' ' * n}def f{n}():\n" for n in range(120)) + " " * 120 + "pass",
     "lambda chain": "lambda: " * 5_000 + "0",
     "f-strings": "f'" + "{" * 5_000,
 }
@@ -133,7 +133,7 @@ def test_memory_error_is_survived(nursery: Nursery, source: str) -> None:
 
 def test_host_that_breaks_the_framing_ends_the_guest(guest: Guest) -> None:
     guest.send_bytes(b"\xff\xff\xff\xff")
-    with pytest.raises(GuestDied):
+    with pytest.raises((GuestDied, ConnectionError)):
         guest.run("1")
 
 

@@ -6,7 +6,7 @@ import signal
 import pytest
 
 from sandboxd.channel import values
-from sandboxd.channel.messages import CallReply, Call, LogEntry
+from sandboxd.channel.messages import Call, CallReply, LogEntry
 from tests.unit.guest.nursery import Guest, Nursery
 
 BUSY = {
@@ -31,22 +31,23 @@ def test_interrupt_ends_the_execution_and_the_session_lives_on(guest: Guest, sou
     guest.run("kept = 'kept'")
     guest.start(STARTED + source)
     guest.wait_for(LogEntry)
-    guest.interrupt()
-    finished = guest.finish()
+    finished = guest.interrupt_like_the_host()
     assert finished.failure is not None
     assert finished.failure.kind == "interrupted"
     assert guest.run("kept").value == values.TextValue(text="kept", total_length=4)
 
 
 def test_interrupt_while_waiting_in_the_loop_shows_where_the_program_waited(guest: Guest) -> None:
-    guest.start(STARTED + "import asyncio\nasync def slow():\n    await asyncio.sleep(1000)\nawait slow()")
+    guest.start(
+        "import asyncio\nasync def slow():\n    await asyncio.sleep(1000)\n"
+        "asyncio.get_running_loop().call_soon(debug, 'waiting')\nawait slow()"
+    )
     guest.wait_for(LogEntry)
-    guest.interrupt()
-    failure = guest.finish().failure
+    failure = guest.interrupt_like_the_host().failure
     assert failure is not None
     assert [(frame.function, frame.line) for frame in failure.frames if frame.in_user_code] == [
         ("<module>", 5),
-        ("slow", 4),
+        ("slow", 3),
     ]
     assert "await asyncio.sleep(1000)" in failure.traceback
 
@@ -67,8 +68,7 @@ def test_interrupt_while_waiting_in_the_loop_shows_where_the_program_waited(gues
 def test_interrupt_in_hostile_code_that_we_call_costs_only_its_text(guest: Guest, source: str) -> None:
     guest.start(source)
     guest.wait_for(LogEntry)
-    guest.interrupt()
-    guest.finish()
+    guest.interrupt_like_the_host()
     assert guest.run("1 + 1").value == values.IntValue(value=2)
 
 
@@ -78,8 +78,7 @@ def test_exception_with_a_text_that_never_ends_keeps_its_type_and_place(guest: G
         "        while True: pass\nraise Hostile"
     )
     guest.wait_for(LogEntry)
-    guest.interrupt()
-    failure = guest.finish().failure
+    failure = guest.interrupt_like_the_host().failure
     assert failure is not None
     assert (failure.type_name, failure.message) == ("Hostile", "<message could not be read>")
     assert "line 5, in <module>" in failure.traceback
@@ -121,8 +120,7 @@ def test_handler_replaced_by_user_code_is_back_for_the_next_execution(free_guest
     )
     free_guest.start(STARTED + "while True: pass")
     free_guest.wait_for(LogEntry)
-    free_guest.interrupt()
-    failure = free_guest.finish().failure
+    failure = free_guest.interrupt_like_the_host().failure
     assert failure is not None
     assert failure.kind == "interrupted"
 
@@ -131,8 +129,7 @@ def test_interrupt_while_waiting_for_the_host_and_its_late_reply_are_survived(nu
     guest = nursery.spawn().configure(databases=["main"])
     guest.start("db_tables()")
     call = guest.wait_for(Call)
-    guest.interrupt()
-    failure = guest.finish().failure
+    failure = guest.interrupt_like_the_host().failure
     assert failure is not None
     assert failure.kind == "interrupted"
     guest.send(CallReply(call_id=call.call_id, payload=b""))
@@ -141,7 +138,8 @@ def test_interrupt_while_waiting_for_the_host_and_its_late_reply_are_survived(nu
 
 
 def test_program_that_catches_the_interrupt_goes_on(guest: Guest) -> None:
-    guest.start(STARTED + "try:\n    while True: pass\nexcept KeyboardInterrupt:\n    pass\n'caught'")
+    guest.start(
+        "try:\n    debug('started')\n    while True: pass\nexcept KeyboardInterrupt:\n    pass\n'caught'"
+    )
     guest.wait_for(LogEntry)
-    guest.interrupt()
-    assert guest.finish().value == values.TextValue(text="caught", total_length=6)
+    assert guest.interrupt_like_the_host().value == values.TextValue(text="caught", total_length=6)
