@@ -1,6 +1,7 @@
 """Real guest processes for tests, without isolation: a preloaded process that forks one for each socket it
 is sent. Run as a script it is that process; imported it is the way to talk to it."""
 
+import contextlib
 import os
 import select
 import signal
@@ -8,7 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Self
 
 from sandboxd import policy
@@ -141,10 +142,8 @@ class Guest:
         return self.finish()
 
     def close(self) -> None:
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         self._channel.close()
 
     def output(self, name: str = "stdout") -> str:
@@ -182,12 +181,6 @@ class Nursery:
         self._process.wait(10)
 
 
-def forked() -> Iterator[Nursery]:
-    nursery = Nursery()
-    yield nursery
-    nursery.close()
-
-
 def _serve_forks(control: socket.socket) -> None:
     import gc
     import resource
@@ -220,8 +213,8 @@ def _serve_forks(control: socket.socket) -> None:
                 resource.setrlimit(resource.RLIMIT_DATA, (used + int(packet), used + int(packet)))
             try:
                 main.serve(socket.socket(fileno=channel))
-            except BaseException:
-                traceback.print_exc(file=open(2, "w", closefd=False))
+            except BaseException:  # noqa: BLE001  a test must be told why its guest has ended
+                os.write(2, traceback.format_exc().encode())
             finally:
                 os._exit(0)
         control.send(str(pid).encode())

@@ -12,13 +12,17 @@ FAILING = {
     "exit": ("exit()", "exception", "SystemExit"),
     "KeyboardInterrupt of its own": ("raise KeyboardInterrupt", "interrupted", "KeyboardInterrupt"),
     "GeneratorExit": ("raise GeneratorExit", "exception", "GeneratorExit"),
-    "CancelledError": ("import asyncio\nraise asyncio.CancelledError", "exception", "asyncio.exceptions.CancelledError"),
+    "CancelledError": (
+        "import asyncio\nraise asyncio.CancelledError", "exception", "asyncio.exceptions.CancelledError",
+    ),
     "recursion": ("def f(): f()\nf()", "exception", "RecursionError"),
     "recursion in await": ("async def f(): await f()\nawait f()", "exception", "RecursionError"),
     "str that raises": (
         "class E(Exception):\n    def __str__(self): raise SystemExit\nraise E", "exception", "E",
     ),
-    "str of another type": ("class E(Exception):\n    def __str__(self): return 5\nraise E", "exception", "E"),
+    "str of another type": (
+        "class E(Exception):\n    def __str__(self): return 5\nraise E", "exception", "E",
+    ),
     "surrogates in the message": ("raise ValueError('\\ud800')", "exception", "ValueError"),
     "huge message": ("raise ValueError('x' * 10_000_000)", "exception", "ValueError"),
     "metaclass that lies": (
@@ -27,13 +31,17 @@ FAILING = {
     ),
     "module that is no text": ("class E(Exception): __module__ = 5\nraise E", "exception", "E"),
     "cyclic causes": (
-        "a, b = ValueError(1), ValueError(2)\na.__cause__ = b\nb.__cause__ = a\nraise a", "exception", "ValueError",
-    ),
-    "long chain of contexts": (
-        "e = ValueError(0)\nfor n in range(5000):\n    f = ValueError(n)\n    f.__context__ = e\n    e = f\nraise e",
+        "a, b = ValueError(1), ValueError(2)\na.__cause__ = b\nb.__cause__ = a\nraise a",
         "exception", "ValueError",
     ),
-    "exception group": ("raise ExceptionGroup('many', [ValueError(n) for n in range(1000)])", "exception", "ExceptionGroup"),
+    "long chain of contexts": (
+        "e = ValueError(0)\nfor n in range(5000):\n    f = ValueError(n)\n    f.__context__ = e\n    e = f\n"
+        "raise e",
+        "exception", "ValueError",
+    ),
+    "exception group": (
+        "raise ExceptionGroup('many', [ValueError(n) for n in range(1000)])", "exception", "ExceptionGroup",
+    ),
     "deleted builtins": ("__builtins__.clear()\nprint", "exception", "NameError"),
 }  # fmt: skip
 
