@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Table, bindparam, delete, update
+from sqlalchemy import BindParameter, Column, Table, bindparam, delete, or_, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -14,31 +14,41 @@ from sandboxd.store.tables import executions, journals, queries, sandboxes
 
 _SANDBOX_CHANGES = ("state", "expire_time", "end_time", "end_reason")
 _EXECUTION_CHANGES = (*rows.OUTCOME_COLUMNS, "stored_bytes")
-_LIVE = [state.value for state in LIVE_STATES]
+_IS_LIVE = or_(*(executions.c.state == state.value for state in LIVE_STATES))
+"""Not `IN (...)`: its parameters would be expanded for each execution, which many at once do not allow."""
+
+
+def _bound(column: Column[Any]) -> BindParameter[Any]:
+    """A parameter of the column's own type: without it a time would be stored as the driver likes."""
+    return bindparam(f"b_{column.name}", type_=column.type)
+
 
 _RENEW = (
     update(sandboxes)
     .where(sandboxes.c.id == bindparam("b_id"), sandboxes.c.state == SandboxState.ACTIVE.value)
-    .values(expire_time=bindparam("b_expire_time"))
+    .values(expire_time=_bound(sandboxes.c.expire_time))
 )
 _END = (
     update(sandboxes)
     .where(sandboxes.c.id == bindparam("b_id"), sandboxes.c.state == SandboxState.ACTIVE.value)
     .values(
-        state=bindparam("b_state"), end_time=bindparam("b_end_time"), end_reason=bindparam("b_end_reason")
+        {
+            column: _bound(column)
+            for column in (sandboxes.c.state, sandboxes.c.end_time, sandboxes.c.end_reason)
+        }
     )
 )
 _START = (
     update(executions)
     .where(executions.c.id == bindparam("b_id"), executions.c.state == ExecutionState.QUEUED.value)
-    .values(state=ExecutionState.RUNNING.value, start_time=bindparam("b_start_time"))
+    .values(state=ExecutionState.RUNNING.value, start_time=_bound(executions.c.start_time))
 )
 _FINISH = (
     update(executions)
-    .where(executions.c.id == bindparam("b_id"), executions.c.state.in_(_LIVE))
+    .where(executions.c.id == bindparam("b_id"), _IS_LIVE)
     .values(
-        {name: bindparam(f"b_{name}") for name in rows.OUTCOME_COLUMNS}
-        | {"stored_bytes": executions.c.stored_bytes + bindparam("b_stored_bytes")}
+        {executions.c[name]: _bound(executions.c[name]) for name in rows.OUTCOME_COLUMNS}
+        | {executions.c.stored_bytes: executions.c.stored_bytes + bindparam("b_stored_bytes")}
     )
 )
 

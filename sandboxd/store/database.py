@@ -96,9 +96,10 @@ def parse_url(url: str) -> URL:
 
 
 def _make_engine(url: URL, *, survive_power_loss: bool) -> AsyncEngine:
+    # Parameters are user code and its output: they must not get into an error, which may be logged.
     if url.get_backend_name() == "postgresql":
-        return create_async_engine(url, pool_size=4, max_overflow=4, pool_timeout=5, pool_pre_ping=False)
-    engine = create_async_engine(url, pool_size=4, max_overflow=4, pool_timeout=5)
+        return create_async_engine(url, pool_size=4, max_overflow=4, pool_timeout=5, hide_parameters=True)
+    engine = create_async_engine(url, pool_size=4, max_overflow=4, pool_timeout=5, hide_parameters=True)
     synchronous = "FULL" if survive_power_loss else "NORMAL"
 
     @event.listens_for(engine.sync_engine, "connect")

@@ -79,12 +79,7 @@ class Opener:
         if path is None:
             raise StoreUnavailable(problem=f"the history database is damaged: {problem}")
         self._move_away(path, Problem.DAMAGED, problem)
-        fresh = Database(self.url, survive_power_loss=self.survive_power_loss)
-        try:
-            return await self._prepare(fresh)
-        except BaseException:
-            await fresh.close()
-            raise
+        return await self._prepare(Database(self.url, survive_power_loss=self.survive_power_loss))
 
     def _move_away(self, path: Path, problem: Problem, detail: str) -> None:
         moved = set_aside(path, problem, detail)
@@ -92,16 +87,19 @@ class Opener:
         log.error("store.database_set_aside", problem=moved.problem, detail=detail, kept_as=str(moved.path))
 
     async def _prepare(self, database: Database) -> Database:
-        await database.lock()
         try:
+            await database.lock()
             async with database.writing() as connection:
                 await connection.run_sync(upgrade)
+            await replay(self.journal, database)
         except SchemaTooNew as error:
             await database.close()
             raise StoreUnavailable(
                 problem=f"the history database has schema revision {error}, newer than this sandboxd knows"
             ) from error
-        await replay(self.journal, database)
+        except BaseException:
+            await database.close()
+            raise
         return database
 
 

@@ -6,17 +6,25 @@ from pathlib import Path
 
 import asyncpg
 import pytest
+import structlog
 
 from sandboxd.store.store import StoreSettings
 from tests.store.examples import KEEP_ALL
 from tests.store.postgres import find_binaries, running_server
 
+REFUSALS = {
+    "store.batch_refused",
+    "store.record_refused",
+    "store.task_failed",
+    "store.journal_record_unreadable",
+}
+
 
 @pytest.fixture(scope="session")
-def postgres_socket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def postgres_socket() -> Iterator[str]:
     if find_binaries() is None:
         pytest.skip("PostgreSQL's initdb is not on this machine")
-    with running_server(tmp_path_factory.mktemp("pg")) as socket:
+    with running_server() as socket:
         yield socket
 
 
@@ -41,8 +49,8 @@ def settings(request: pytest.FixtureRequest, tmp_path: Path) -> StoreSettings:
 
 
 @pytest.fixture(autouse=True)
-def _quiet_logs() -> Iterator[None]:
-    import structlog
-
-    with structlog.testing.capture_logs():
+def _nothing_refused() -> Iterator[None]:
+    """The store must be able to write whatever it was given."""
+    with structlog.testing.capture_logs() as events:
         yield
+    assert not [event for event in events if event["event"] in REFUSALS]

@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,25 +21,25 @@ def find_binaries() -> Path | None:
 
 
 @contextmanager
-def running_server(directory: Path) -> Iterator[str]:
-    """Start a server and give the socket folder to connect to as user `postgres`."""
+def running_server() -> Iterator[str]:
+    """Start a server and give the socket folder to connect to as user `postgres`.
+
+    Its folder is not one of pytest's: those are closed to other users, and the server refuses to be root.
+    """
     binaries = find_binaries()
     assert binaries is not None
-    data = directory / "data"
-    if os.geteuid() == 0:
-        # The server refuses to be root, and needs to walk to its folder.
-        os.chown(directory, UNPRIVILEGED, UNPRIVILEGED)
-        for parent in directory.parents:
-            if parent.stat().st_uid == 0 and str(parent).startswith("/tmp/"):
-                parent.chmod(parent.stat().st_mode | 0o011)
-    _run([str(binaries / "initdb"), "-D", str(data), "-U", "postgres", "-A", "trust", "--no-sync"])
-    options = f"-k {directory} -c listen_addresses='' -c fsync=off -c max_connections=60"
-    control = [str(binaries / "pg_ctl"), "-D", str(data), "-w"]
-    _run([*control, "-l", str(directory / "log"), "-o", options, "start"])
-    try:
-        yield str(directory)
-    finally:
-        _run([*control, "-m", "immediate", "stop"])
+    with tempfile.TemporaryDirectory(prefix="sandboxd-pg-", ignore_cleanup_errors=True) as directory:
+        if os.geteuid() == 0:
+            os.chown(directory, UNPRIVILEGED, UNPRIVILEGED)
+        data = f"{directory}/data"
+        _run([str(binaries / "initdb"), "-D", data, "-U", "postgres", "-A", "trust", "--no-sync"])
+        options = f"-k {directory} -c listen_addresses='' -c fsync=off -c max_connections=60"
+        control = [str(binaries / "pg_ctl"), "-D", data, "-w"]
+        _run([*control, "-l", f"{directory}/log", "-o", options, "start"])
+        try:
+            yield directory
+        finally:
+            _run([*control, "-m", "immediate", "stop"])
 
 
 def _run(command: list[str]) -> None:
