@@ -18,6 +18,7 @@ _CPU_PERIOD_MICROS = 20_000
 """Short, so that a throttled snippet waits 10 ms instead of the default period's 50."""
 _CONTROLLERS = ("memory", "cpu")
 """No more than needed: each one makes attaching a guest dearer."""
+_FIGURE_BYTES = 64
 _REMOVE_TRIES = 50
 _REMOVE_PAUSE_SECONDS = 0.01
 
@@ -37,6 +38,7 @@ class Cgroup:
         self._directories = directories
         self._version = version
         self._oom_path = self._path("memory", "memory.oom_control", "memory.events")
+        self._peak: int | None = None
         self._peak_path = self._path("memory", "memory.max_usage_in_bytes", "memory.peak")
 
     def _path(self, controller: str, name_v1: str, name_v2: str) -> Path:
@@ -63,10 +65,8 @@ class Cgroup:
 
     def peak_memory_bytes(self) -> int:
         """Most memory charged at once, since the last `reset_peak`; 0 where the kernel does not count it."""
-        try:
-            return int(self._peak_path.read_text())
-        except FileNotFoundError:
-            return 0
+        descriptor = self._peak_descriptor()
+        return int(os.pread(descriptor, _FIGURE_BYTES, 0)) if descriptor >= 0 else 0
 
     def memory_bytes(self) -> int:
         """Memory charged at this moment; 0 when the group is gone."""
@@ -78,8 +78,19 @@ class Cgroup:
 
     def reset_peak(self) -> None:
         """Starts counting the peak anew, where the kernel allows it."""
-        with contextlib.suppress(OSError):
-            _write(self._peak_path, 0)
+        descriptor = self._peak_descriptor()
+        if descriptor >= 0:
+            with contextlib.suppress(OSError):
+                os.pwrite(descriptor, b"0", 0)
+
+    def _peak_descriptor(self) -> int:
+        """Opened once: both ends of every execution read it. -1 where the kernel has no such file."""
+        if self._peak is None:
+            try:
+                self._peak = os.open(self._peak_path, os.O_RDWR | os.O_CLOEXEC)
+            except OSError:
+                self._peak = -1
+        return self._peak
 
     def oom_kills(self) -> int:
         """How many processes of the group the kernel killed for memory."""
@@ -94,6 +105,9 @@ class Cgroup:
 
     def remove(self) -> bool:
         """Removes the directories; busy for some milliseconds after the last process. Blocks shortly."""
+        if self._peak is not None and self._peak >= 0:
+            os.close(self._peak)
+        self._peak = -1
         return all([_remove(directory) for directory in set(self._directories.values())])  # noqa: C419  every one is tried
 
 
