@@ -78,7 +78,7 @@ class Opener:
         path = damaged.sqlite_path
         if path is None:
             raise StoreUnavailable(problem=f"the history database is damaged: {problem}")
-        self._move_away(path, Problem.DAMAGED, problem)
+        self._move_away(path, Problem.DAMAGED if path.exists() else Problem.GONE, problem)
         return await self._prepare(Database(self.url, survive_power_loss=self.survive_power_loss))
 
     def _move_away(self, path: Path, problem: Problem, detail: str) -> None:

@@ -21,6 +21,8 @@ class Problem(StrEnum):
     DAMAGED = "damaged"
     NEWER = "newer"
     FOREIGN = "foreign"
+    GONE = "gone"
+    """Somebody removed it; what belonged to it is kept."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +35,8 @@ class SetAside:
     """Where it is now."""
 
     def __str__(self) -> str:
+        if self.problem is Problem.GONE:
+            return f"the history database is gone ({self.detail}); a fresh one was made"
         return f"the history database is {self.problem} ({self.detail}); it was kept as {self.path}"
 
 

@@ -33,13 +33,20 @@ def running_server() -> Iterator[str]:
             os.chown(directory, UNPRIVILEGED, UNPRIVILEGED)
         data = f"{directory}/data"
         _run([str(binaries / "initdb"), "-D", data, "-U", "postgres", "-A", "trust", "--no-sync"])
-        options = f"-k {directory} -c listen_addresses='' -c fsync=off -c max_connections=60"
-        control = [str(binaries / "pg_ctl"), "-D", data, "-w"]
-        _run([*control, "-l", f"{directory}/log", "-o", options, "start"])
+        control(directory, "start")
         try:
             yield directory
         finally:
-            _run([*control, "-m", "immediate", "stop"])
+            control(directory, "-m", "immediate", "stop")
+
+
+def control(directory: str, *arguments: str) -> None:
+    """Start or stop the server of that folder; waits until it has."""
+    binaries = find_binaries()
+    assert binaries is not None
+    data = f"{directory}/data"
+    options = f"-k {directory} -c listen_addresses='' -c fsync=off -c max_connections=60"
+    _run([str(binaries / "pg_ctl"), "-D", data, "-w", "-l", f"{directory}/log", "-o", options, *arguments])
 
 
 def _run(command: list[str]) -> None:
