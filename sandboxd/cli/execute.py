@@ -6,13 +6,12 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sandboxd.cli.output import FAILED, AsJson, explained, give_up, print_json, say
+from sandboxd.cli.output import FAILED, AsJson, explained, give_up, plain, print_json, say
 
 if TYPE_CHECKING:
     from sandboxd_client import Client, ExecutionResult, Sandbox
@@ -52,8 +51,8 @@ def command(
             call["timeout"] = timeout
         if unrestricted:
             options["language_policy"] = "unrestricted"
-        if debugging:
-            options["enable_debugging"] = True
+        options["enable_debugging"] = True  # else debug() writes nothing
+        call["capture_frames"] = debugging
         if not embedded and address is None:
             embedded = sandbox_id is None and not _answers(as_json=as_json)
         result = asyncio.run(
@@ -184,11 +183,19 @@ def _report(result: "ExecutionResult", *, as_json: bool) -> None:
         print_json(_as_dict(result))
     elif result.completed:
         if result.has_result and result.result is not None:
-            typer.echo(result.result if isinstance(result.result, str) else repr(result.result))
+            typer.echo(_shown_result(result.result))
     else:
         _explain_failure(result)
     if not result.completed:
         raise typer.Exit(FAILED)
+
+
+def _shown_result(value: Any) -> str:
+    from sandboxd_client import Description, Series, Table
+
+    if isinstance(value, Series):
+        return "\n".join(f"{label}\t{item}" for label, item in value.to_dict().items())
+    return str(value) if isinstance(value, str | Table | Description) else repr(value)
 
 
 def _explain_failure(result: "ExecutionResult") -> None:
@@ -207,6 +214,6 @@ def _explain_failure(result: "ExecutionResult") -> None:
 
 
 def _as_dict(result: "ExecutionResult") -> dict[str, Any]:
-    found = asdict(result)
+    found: dict[str, Any] = plain(result)
     del found["raw_stdout"], found["raw_stderr"]
     return found | {"stdout": result.stdout, "stderr": result.stderr}

@@ -1,9 +1,12 @@
 """How commands speak: facts on stdout (as JSON where asked), problems on stderr, exit codes."""
 
 import json
+import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import fields, is_dataclass
+from datetime import date, datetime, time, timedelta
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -18,8 +21,31 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")
 
 def print_json(thing: Any) -> None:
     """One JSON document on stdout, on one line."""
-    sys.stdout.write(json.dumps(thing, ensure_ascii=False, default=str) + "\n")
+    sys.stdout.write(json.dumps(plain(thing), ensure_ascii=False, allow_nan=False) + "\n")
     sys.stdout.flush()
+
+
+def plain(thing: Any) -> Any:
+    """`thing` as JSON can hold it: spans as seconds, what JSON has no form for as text."""
+    match thing:
+        case None | bool() | int() | str():
+            return thing
+        case float():
+            return thing if math.isfinite(thing) else str(thing)
+        case timedelta():
+            return thing.total_seconds()
+        case bytes():
+            return thing.decode(errors="backslashreplace")
+        case datetime() | date() | time():
+            return thing.isoformat()
+        case Mapping():
+            return {key if isinstance(key, str) else str(key): plain(item) for key, item in thing.items()}
+        case list() | tuple() | set() | frozenset():
+            return [plain(item) for item in thing]
+        case _ if is_dataclass(thing) and not isinstance(thing, type):
+            return {field.name: plain(getattr(thing, field.name)) for field in fields(thing)}
+        case _:
+            return str(thing)
 
 
 def say(text: str) -> None:
