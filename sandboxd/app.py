@@ -32,6 +32,7 @@ from sandboxd.rpc.server import BoundAddresses, RpcServer, Servicers
 from sandboxd.rpc.statistics import StatisticsSource
 from sandboxd.sandboxes.registry import SandboxRegistry
 from sandboxd.settings import Settings
+from sandboxd.store.store import open_store
 from sandboxd.supervisor.probing import probe_host
 from sandboxd.supervisor.supervisor import Supervisor
 
@@ -53,6 +54,7 @@ async def running_server(settings: Settings, *, fault_step: str = "") -> AsyncIt
             stack.callback(isolation.cgroups.remove)
         isolation.require(settings.floor)
         authenticator = _authenticator(settings)
+        store = await stack.enter_async_context(open_store(settings.store_settings))
         supervisor = Supervisor(
             isolation=isolation,
             default_limits=settings.default_limits,
@@ -62,25 +64,31 @@ async def running_server(settings: Settings, *, fault_step: str = "") -> AsyncIt
         )
         stack.push_async_callback(supervisor.close)
         await supervisor.start()
-        registry = SandboxRegistry(supervisor=supervisor, max_sandboxes=settings.max_sandboxes)
+        registry = SandboxRegistry(
+            supervisor=supervisor, store=store.sandboxes, max_sandboxes=settings.max_sandboxes
+        )
         stack.push_async_callback(registry.close)
         registry.start()
-        history = ExecutionHistory()
+        history = ExecutionHistory(store.executions)
         audit = MemoryAudit()
         gateway = await stack.enter_async_context(_database_gateway(settings, audit))
+        admission = Admission(
+            max_parallel=settings.max_parallel_executions,
+            max_queued=settings.max_queued_executions,
+            max_queued_per_sandbox=settings.max_queued_per_sandbox,
+        )
+        statistics = StatisticsSource(store=store, registry=registry, admission=admission)
         executions = Executions(
-            admission=Admission(
-                max_parallel=settings.max_parallel_executions,
-                max_queued=settings.max_queued_executions,
-                max_queued_per_sandbox=settings.max_queued_per_sandbox,
-            ),
+            admission=admission,
             history=history,
             calls=lambda sandbox, execution: GuestCalls(gateway, sandbox=sandbox, execution_id=execution.id),
             hold_cpu=not supervisor.has_cgroups,
         )
         server = RpcServer(
             settings=settings,
-            servicers=_servicers(settings, supervisor, registry, executions, history, gateway, audit),
+            servicers=_servicers(
+                settings, supervisor, registry, executions, history, statistics, gateway, audit
+            ),
             interceptor=CallInterceptor(authenticator),
         )
         addresses = await server.start()
@@ -142,6 +150,7 @@ def _servicers(
     registry: SandboxRegistry,
     executions: Executions,
     history: ExecutionHistory,
+    statistics: StatisticsSource,
     gateway: DatabaseGateway,
     audit: AuditLog,
 ) -> Servicers:
@@ -158,7 +167,7 @@ def _servicers(
             registry=registry,
             supervisor=supervisor,
             defaults=defaults,
-            statistics=StatisticsSource(history=history, registry=registry),
+            statistics=statistics,
         ),
         executions=ExecutionServicer(
             executions=executions, history=history, registry=registry, defaults=defaults

@@ -9,7 +9,7 @@ import tomllib
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
@@ -19,6 +19,9 @@ from sandboxd.database.settings import DatabaseSettings
 from sandboxd.isolation.plan import Grade
 from sandboxd.limits import DEFAULT_LIMITS, MAXIMUM_LIMITS, Limits
 from sandboxd.policy import ALLOWED_MODULES
+
+if TYPE_CHECKING:
+    from sandboxd.store.store import StoreSettings
 
 _PREFIX = "SANDBOXD_"
 _CONFIG_VARIABLE = "SANDBOXD_CONFIG"
@@ -169,6 +172,14 @@ class Settings(BaseModel):
     max_database_workers: int = Field(default=4, ge=1, le=64)
     """Processes that run SQL, about 50 MB each; they are started as they are needed."""
 
+    history_url: str = ""
+    """Database of the history, `sqlite:///path` or `postgresql://...`; default: a SQLite file in the data
+    directory."""
+    history_survives_power_loss: bool = False
+    """Acknowledge only what is on the disk itself; costs a flush an execution."""
+    history_max_age: timedelta = timedelta(days=30)
+    """Executions, ended sandboxes and queries older than this are deleted."""
+
     log_format: Literal["auto", "json", "console"] = "auto"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
@@ -236,6 +247,19 @@ class Settings(BaseModel):
     def token_path(self) -> Path:
         """`token_file`, or its default."""
         return self.token_file or self.state_directory / "token"
+
+    @property
+    def store_settings(self) -> "StoreSettings":
+        """Where and how the history is kept."""
+        from sandboxd.store.retention import RetentionPolicy
+        from sandboxd.store.store import StoreSettings
+
+        return StoreSettings(
+            directory=self.state_directory / "history",
+            url=self.history_url,
+            survive_power_loss=self.history_survives_power_loss,
+            retention=RetentionPolicy(max_age=self.history_max_age, query_max_age=self.history_max_age),
+        )
 
     @property
     def token_book_path(self) -> Path:

@@ -247,6 +247,4 @@ class DebugEnded(_DebugMessage, tag="debug_ended"):
 DebugCommand: TypeAlias = (
     SetBreakpoints | ResumeRun | EvaluateInFrame | SetVariable | PauseRun | DetachRun | QueryTrace
 )
-DebugReport: TypeAlias = (
-    DebugStarted | DebugSteps | DebugStopped | DebugLogpoint | CommandDone | DebugEnded
-)
+DebugReport: TypeAlias = DebugStarted | DebugSteps | DebugStopped | DebugLogpoint | CommandDone | DebugEnded

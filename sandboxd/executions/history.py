@@ -1,56 +1,138 @@
-"""Past executions, newest kept, by owner and id. In memory: bounded by count and bytes for each owner."""
+"""Executions by owner and id: the recent ones in memory with their events, all of them in the store.
+
+Nothing is acknowledged before the store has it; a request id stands for one execution for as long as the
+store keeps it.
+"""
 
 from collections import OrderedDict, defaultdict
 from collections.abc import Iterator
 
-from sandboxd.errors import ExecutionNotFound
+from sandboxd.errors import RequestIdReused
+from sandboxd.executions import records
 from sandboxd.executions.live import LiveExecution
+from sandboxd.executions.model import Execution, ExecutionKind, ExecutionRequest
+from sandboxd.sandboxes.sandbox import Sandbox
+from sandboxd.store import executions as stored
+from sandboxd.store.errors import StoreFull, StoreUnavailable
+from sandboxd.store.executions import ExecutionFilter
+from sandboxd.store.records import Duplicate
 
-_MAX_EXECUTIONS = 1000
-_MAX_BYTES = 64 * 1024 * 1024
+_MAX_EXECUTIONS = 200
+_MAX_BYTES = 32 * 1024 * 1024
 
 
 class ExecutionHistory:
     """Every look-up is by owner and id; a foreign execution is a missing one."""
 
-    def __init__(self) -> None:
+    def __init__(self, store: stored.ExecutionHistory) -> None:
+        self._store = store
         self._of_owner: dict[str, OrderedDict[str, LiveExecution]] = defaultdict(OrderedDict)
         self._bytes: dict[str, int] = defaultdict(int)
+        self._by_request: dict[tuple[str, str], tuple[LiveExecution, bytes]] = {}
 
-    def add(self, live: LiveExecution) -> None:
-        """Remembers a new execution; the oldest finished ones of its owner make room."""
-        self._of_owner[live.execution.owner][live.execution.id] = live
-        self._bytes[live.execution.owner] += live.stored_bytes
-        self._trim(live.execution.owner)
+    # --- from begin to finish --------------------------------------------------------------------
 
-    def grown(self, live: LiveExecution, by_bytes: int) -> None:
-        """An execution has its result now."""
-        self._bytes[live.execution.owner] += by_bytes
-        self._trim(live.execution.owner)
-
-    def get(self, *, owner: str, execution_id: str) -> LiveExecution:
-        """The execution, if it is this owner's and still kept."""
-        live = self._of_owner[owner].get(execution_id) if owner in self._of_owner else None
-        if live is None:
-            raise ExecutionNotFound(id=execution_id)
+    def by_request(self, sandbox: Sandbox, request: ExecutionRequest) -> LiveExecution | None:
+        """The execution that a request id stands for, while it is in memory."""
+        found = self._by_request.get((sandbox.owner, request.request_id)) if request.request_id else None
+        if found is None:
+            return None
+        live, fingerprint = found
+        if fingerprint != _fingerprint(request, sandbox.id):
+            raise RequestIdReused()
         return live
 
-    def newest_first(self, *, owner: str) -> Iterator[LiveExecution]:
-        """The owner's executions."""
-        return reversed(self._of_owner[owner].values()) if owner in self._of_owner else iter(())
+    async def begin(self, live: LiveExecution) -> LiveExecution:
+        """Records it before it runs; returns the earlier one when its request id was used before."""
+        execution, request = live.execution, live.execution.request
+        fingerprint = _fingerprint(request, execution.sandbox_id) if request.request_id else None
+        begun = await self._store.begin(records.begun(execution, request_fingerprint=fingerprint))
+        if isinstance(begun, Duplicate):
+            kept = self._of_owner[execution.owner].get(begun.record.id)
+            return kept or LiveExecution.of_the_past(records.from_record(begun.record))
+        self._of_owner[execution.owner][execution.id] = live
+        self._bytes[execution.owner] += live.stored_bytes
+        if fingerprint is not None:
+            self._by_request[execution.owner, request.request_id] = (live, fingerprint)
+        self._trim(execution.owner)
+        return live
+
+    def started(self, live: LiveExecution) -> None:
+        """User code runs from now on."""
+        start_time = live.execution.start_time
+        if start_time is not None:
+            self._store.started(live.execution.id, start_time)
+
+    async def finish(self, live: LiveExecution) -> None:
+        """Records the outcome, then wakes who waits for it."""
+        execution, result = live.execution, live.execution.result
+        try:
+            if result is not None and live.refused is None:
+                await self._store.finish(execution.id, records.outcome(execution, result))
+            elif live.refused is not None:
+                await self._withdraw(live)
+        except (StoreFull, StoreUnavailable) as error:
+            live.refused = error
+        finally:
+            self._bytes[execution.owner] += live.finish()
+            self._trim(execution.owner)
+
+    async def _withdraw(self, live: LiveExecution) -> None:
+        """Nothing ran and the caller is told so: a retry with the same request id may run."""
+        execution = live.execution
+        self._by_request.pop((execution.owner, execution.request.request_id), None)
+        self._of_owner[execution.owner].pop(execution.id, None)
+        await self._store.withdraw(execution.id)
+
+    # --- looking back ----------------------------------------------------------------------------
+
+    def live(self, *, owner: str | None, execution_id: str) -> LiveExecution | None:
+        """The execution, if it is this owner's and in memory; an owner of None is an admin, who sees all."""
+        owners = list(self._of_owner) if owner is None else [owner]
+        for name in owners:
+            live = self._of_owner[name].get(execution_id) if name in self._of_owner else None
+            if live is not None:
+                return live
+        return None
+
+    async def get(self, *, owner: str | None, execution_id: str) -> LiveExecution:
+        """The execution, if it is this owner's; raises `ExecutionNotFound`."""
+        live = self.live(owner=owner, execution_id=execution_id)
+        if live is not None:
+            return live
+        record = await self._store.get(owner=owner, execution_id=execution_id)
+        return LiveExecution.of_the_past(records.from_record(record))
+
+    async def list(
+        self, wanted: ExecutionFilter, *, page_size: int, page_token: str, full: bool
+    ) -> tuple[list[Execution], str]:
+        """A page, newest first, and the token of the next."""
+        page = await self._store.list(wanted, page_size=page_size, page_token=page_token)
+        if not full:
+            return [records.from_summary(item) for item in page.executions], page.next_page_token
+        found = [
+            records.from_record(await self._store.get(owner=wanted.owner, execution_id=item.id))
+            for item in page.executions
+        ]
+        return found, page.next_page_token
 
     def everyone(self) -> Iterator[LiveExecution]:
-        """All executions that are kept."""
+        """All executions that are in memory."""
         for executions in self._of_owner.values():
             yield from executions.values()
 
     def _trim(self, owner: str) -> None:
         executions = self._of_owner[owner]
         while len(executions) > _MAX_EXECUTIONS or self._bytes[owner] > _MAX_BYTES:
-            oldest = next(
-                (live for live in executions.values() if live.execution.state.final and live.done), None
-            )
+            oldest = next((live for live in executions.values() if live.done), None)
             if oldest is None or len(executions) == 1:
                 return
             del executions[oldest.execution.id]
+            self._by_request.pop((owner, oldest.execution.request.request_id), None)
             self._bytes[owner] -= oldest.stored_bytes
+
+
+def _fingerprint(request: ExecutionRequest, sandbox_id: str) -> bytes:
+    """A quick execution has a new sandbox at each try: its id is not part of the request."""
+    own_sandbox = request.kind in (ExecutionKind.QUICK_EXECUTE, ExecutionKind.ANALYZE_DATA)
+    return records.fingerprint(request, "" if own_sandbox else sandbox_id)

@@ -34,8 +34,17 @@ class LiveExecution:
         """What it takes in the history, roughly."""
         return len(self.execution.request.code) + self._result_bytes
 
+    @classmethod
+    def of_the_past(cls, execution: Execution) -> "LiveExecution":
+        """One that ended before; its events are no longer kept but the last."""
+        live = cls(execution, events=EventLog(budget_bytes=0))
+        live.finish()
+        return live
+
     def cancel(self) -> None:
-        """Asks for its end; harmless when it has ended."""
+        """Asks for its end; harmless when it has ended or was asked before."""
+        if self.cancelled:
+            return
         self.cancelled = True
         if self.run is not None:
             self.run.stop(CANCEL)

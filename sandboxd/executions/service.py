@@ -52,8 +52,14 @@ class Executions:
         self._hold_cpu = hold_cpu
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def start(self, sandbox: Sandbox, request: ExecutionRequest) -> LiveExecution:
-        """Admits an execution or refuses it; it runs on by itself."""
+    async def start(self, sandbox: Sandbox, request: ExecutionRequest) -> LiveExecution:
+        """Admits an execution or refuses it; it runs on by itself.
+
+        A request id that was used before gives the execution of then, which may still run.
+        """
+        earlier = self._history.by_request(sandbox, request)
+        if earlier is not None:
+            return earlier
         self._admission.check(sandbox, when_busy=request.when_busy)
         execution = Execution(
             id=new_execution_id(),
@@ -66,7 +72,9 @@ class Executions:
         limits = sandbox.spec.limits
         budget = _EVENT_BUDGET_FACTOR * limits.output_bytes + limits.log_bytes
         live = LiveExecution(execution, events=EventLog(budget_bytes=budget))
-        self._history.add(live)
+        first = await self._history.begin(live)
+        if first is not live:
+            return first
         if sandbox.busy:
             live.events.add(Queued(position=sandbox.waiting + 1))
         live.task = asyncio.get_running_loop().create_task(self._perform(sandbox, live))
@@ -103,9 +111,12 @@ class Executions:
         except SandboxdError as error:
             live.refused = error
             self._never_ran(live, ExecutionState.ABORTED, FailureKind.NEVER_RAN, str(error))
+        except Exception as error:  # noqa: BLE001  a bug of ours must not leave a caller waiting for ever
+            _log.error("execution.failed_to_run", execution=execution.id[:8], exc_info=error)
+            self._lost_sight(live)
         finally:
             sandbox.touch()
-            self._history.grown(live, live.finish())
+            await self._history.finish(live)
         _log.info(
             "execution.finished",
             execution=execution.id[:8],
@@ -133,6 +144,7 @@ class Executions:
         live.run = run
         execution.state = ExecutionState.RUNNING
         execution.start_time = datetime.now(UTC)
+        self._history.started(live)
         sandbox.running_execution_id = execution.id
         live.events.add(Started(number=execution.number))
         try:
@@ -196,6 +208,12 @@ class Executions:
         )
         execution.state = state
         execution.end_time = datetime.now(UTC)
+
+    def _lost_sight(self, live: LiveExecution) -> None:
+        live.execution.state = ExecutionState.ABORTED
+        live.execution.end_time = datetime.now(UTC)
+        failure = Failure(kind=FailureKind.OUTCOME_UNKNOWN, message="the service failed to run it")
+        live.execution.result = ExecutionResult(state=ExecutionState.ABORTED, failure=failure)
 
     def _never_ran(self, live: LiveExecution, state: ExecutionState, kind: FailureKind, message: str) -> None:
         live.execution.state = state

@@ -2,9 +2,11 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from typing import Any
 
 import grpc.aio
+from google.protobuf import timestamp_pb2
 from sandboxd_api.v1 import execution_pb2, execution_service_pb2_grpc
 from sandboxd_api.v1 import execution_service_pb2 as pb
 
@@ -14,13 +16,15 @@ from sandboxd.channel.messages import Input
 from sandboxd.errors import InvalidArgument, NotImplementedYet
 from sandboxd.executions.history import ExecutionHistory
 from sandboxd.executions.live import LiveExecution
-from sandboxd.executions.model import ExecutionKind, ExecutionRequest, ExecutionState
+from sandboxd.executions.model import ExecutionKind, ExecutionRequest
 from sandboxd.executions.service import Executions
-from sandboxd.rpc import paging, requests, responses
+from sandboxd.rpc import requests, responses
 from sandboxd.rpc.authentication import current_caller
 from sandboxd.rpc.requests import Defaults, Target
 from sandboxd.sandboxes.model import SandboxSpec
 from sandboxd.sandboxes.registry import SandboxRegistry
+from sandboxd.store.executions import ExecutionFilter
+from sandboxd.store.records import ExecutionState
 
 _Context = grpc.aio.ServicerContext[Any, Any]
 _Kind = ExecutionKind
@@ -46,13 +50,13 @@ class ExecutionServicer(execution_service_pb2_grpc.ExecutionServiceServicer):
         self._defaults = defaults
 
     async def Execute(self, request: pb.ExecuteRequest, context: _Context) -> pb.ExecuteResponse:
-        live = self._start(request, _Kind.EXECUTE)
+        live = await self._start(request, _Kind.EXECUTE)
         return pb.ExecuteResponse(execution=await self._outcome(live))
 
     async def StreamExecute(
         self, request: pb.StreamExecuteRequest, context: _Context
     ) -> AsyncIterator[pb.StreamExecuteResponse]:
-        live = self._start(request, _Kind.EXECUTE)
+        live = await self._start(request, _Kind.EXECUTE)
         try:
             async for event in live.events.follow():
                 yield pb.StreamExecuteResponse(event=responses.event(event, live))
@@ -75,7 +79,7 @@ class ExecutionServicer(execution_service_pb2_grpc.ExecutionServiceServicer):
         spec = requests.spec(request.spec, self._defaults)
         sandbox = None
         if request.sandbox_id:
-            sandbox = self._registry.get(owner=current_caller().name, sandbox_id=request.sandbox_id)
+            sandbox = self._registry.get(owner=current_caller().visible_owner, sandbox_id=request.sandbox_id)
             spec = sandbox.spec
         run = requests.execution(
             code=_analysis_code(request),
@@ -85,7 +89,7 @@ class ExecutionServicer(execution_service_pb2_grpc.ExecutionServiceServicer):
             extra_inputs=(_data(request),),
         )
         if sandbox is not None:
-            execution = await self._outcome(self._executions.start(sandbox, run))
+            execution = await self._outcome(await self._executions.start(sandbox, run))
         else:
             execution = await self._run_once(request.user_id, spec, run)
         return pb.AnalyzeDataResponse(execution=execution)
@@ -104,7 +108,7 @@ class ExecutionServicer(execution_service_pb2_grpc.ExecutionServiceServicer):
     async def CancelExecution(
         self, request: pb.CancelExecutionRequest, context: _Context
     ) -> pb.CancelExecutionResponse:
-        live = self._find(request.execution_id)
+        live = await self._find(request.execution_id)
         live.cancel()
         await live.wait()
         return pb.CancelExecutionResponse(execution=responses.execution(live.execution))
@@ -112,7 +116,7 @@ class ExecutionServicer(execution_service_pb2_grpc.ExecutionServiceServicer):
     async def GetExecution(
         self, request: pb.GetExecutionRequest, context: _Context
     ) -> pb.GetExecutionResponse:
-        live = self._find(request.execution_id)
+        live = await self._find(request.execution_id)
         requests.known_enum(request.view, pb.ExecutionView, "view")
         if request.HasField("wait") and not live.done:
             await _wait_at_most(live, request.wait.ToNanoseconds() / 1e9)
@@ -124,12 +128,13 @@ class ExecutionServicer(execution_service_pb2_grpc.ExecutionServiceServicer):
     ) -> pb.ListExecutionsResponse:
         size = requests.page_size(request.page_size, default=_DEFAULT_PAGE, most=_LARGEST_PAGE)
         requests.known_enum(request.view, pb.ExecutionView, "view")
-        wanted = _filter_of(request)
-        found = (
-            live.execution for live in self._history.newest_first(owner=current_caller().name) if wanted(live)
-        )
-        page, token = paging.page(found, size=size, token=request.page_token, key=lambda item: item.id)
         full = request.view == pb.EXECUTION_VIEW_FULL
+        page, token = await self._history.list(
+            _filter_of(request, owner=current_caller().visible_owner),
+            page_size=size,
+            page_token=request.page_token,
+            full=full,
+        )
         return pb.ListExecutionsResponse(
             executions=[responses.execution(item, full=full) for item in page], next_page_token=token
         )
@@ -137,7 +142,7 @@ class ExecutionServicer(execution_service_pb2_grpc.ExecutionServiceServicer):
     async def WatchExecution(
         self, request: pb.WatchExecutionRequest, context: _Context
     ) -> AsyncIterator[pb.WatchExecutionResponse]:
-        live = self._find(request.execution_id)
+        live = await self._find(request.execution_id)
         after = request.after_sequence
         if after < 0 or (live.done and after > live.events.last_sequence):
             raise InvalidArgument(
@@ -149,16 +154,18 @@ class ExecutionServicer(execution_service_pb2_grpc.ExecutionServiceServicer):
 
     # --- shared ----------------------------------------------------------------------------------
 
-    def _start(self, request: pb.ExecuteRequest | pb.StreamExecuteRequest, kind: _Kind) -> LiveExecution:
+    async def _start(
+        self, request: pb.ExecuteRequest | pb.StreamExecuteRequest, kind: _Kind
+    ) -> LiveExecution:
         sandbox_id = requests.identifier(request.sandbox_id, "sandbox_id")
-        sandbox = self._registry.get(owner=current_caller().name, sandbox_id=sandbox_id)
+        sandbox = self._registry.get(owner=current_caller().visible_owner, sandbox_id=sandbox_id)
         run = requests.execution(
             code=request.code,
             request_id_text=request.request_id,
             options=request.options,
             target=Target(limits=sandbox.spec.limits, kind=kind),
         )
-        return self._executions.start(sandbox, run)
+        return await self._executions.start(sandbox, run)
 
     async def _outcome(self, live: LiveExecution) -> execution_pb2.Execution:
         try:
@@ -173,16 +180,16 @@ class ExecutionServicer(execution_service_pb2_grpc.ExecutionServiceServicer):
         """In a sandbox made for it and gone after it."""
         caller = current_caller()
         user_id = acting_user(caller, requests.user_id(user))
-        sandbox = await self._registry.create(owner=caller.name, user_id=user_id, spec=spec)
+        sandbox = await self._registry.create_unrecorded(owner=caller.name, user_id=user_id, spec=spec)
         sandbox.single_use = True
         try:
-            return await self._outcome(self._executions.start(sandbox, run))
+            return await self._outcome(await self._executions.start(sandbox, run))
         finally:
             self._registry.discard(sandbox)
 
-    def _find(self, execution_id: str) -> LiveExecution:
+    async def _find(self, execution_id: str) -> LiveExecution:
         execution_id = requests.identifier(execution_id, "execution_id")
-        return self._history.get(owner=current_caller().name, execution_id=execution_id)
+        return await self._history.get(owner=current_caller().visible_owner, execution_id=execution_id)
 
 
 def _left(live: LiveExecution) -> None:
@@ -222,30 +229,23 @@ def _data(request: pb.AnalyzeDataRequest) -> Input:
             raise InvalidArgument(field="data", problem="is required: json or csv")
 
 
-def _filter_of(request: pb.ListExecutionsRequest) -> Any:
-    states = {
-        ExecutionState(execution_pb2.Execution.State.Name(value).removeprefix("STATE_"))
-        for value in request.states
-        if requests.known_enum(value, execution_pb2.Execution.State, "states")
-    }
-    kinds = {
-        ExecutionKind(execution_pb2.Execution.Kind.Name(value).removeprefix("KIND_"))
-        for value in request.kinds
-        if requests.known_enum(value, execution_pb2.Execution.Kind, "kinds")
-    }
-    after = request.start_time.ToNanoseconds() / 1e9 if request.HasField("start_time") else None
-    before = request.end_time.ToNanoseconds() / 1e9 if request.HasField("end_time") else None
+def _filter_of(request: pb.ListExecutionsRequest, *, owner: str | None) -> ExecutionFilter:
+    states = [requests.known_enum(value, execution_pb2.Execution.State, "states") for value in request.states]
+    kinds = [requests.known_enum(value, execution_pb2.Execution.Kind, "kinds") for value in request.kinds]
+    state_names = [execution_pb2.Execution.State.Name(value).removeprefix("STATE_") for value in states]
+    return ExecutionFilter(
+        owner=owner,
+        user_id=request.user_id or None,
+        sandbox_id=request.sandbox_id or None,
+        states=tuple(ExecutionState(name) for name in state_names if name in ExecutionState.__members__),
+        kinds=tuple(execution_pb2.Execution.Kind.Name(value).removeprefix("KIND_") for value in kinds),
+        created_from=_moment(request.start_time) if request.HasField("start_time") else None,
+        created_before=_moment(request.end_time) if request.HasField("end_time") else None,
+    )
 
-    def wanted(live: LiveExecution) -> bool:
-        item = live.execution
-        created = item.create_time.timestamp()
-        return (
-            (not request.sandbox_id or item.sandbox_id == request.sandbox_id)
-            and (not request.user_id or item.user_id == request.user_id)
-            and (not states or item.state in states)
-            and (not kinds or item.request.kind in kinds)
-            and (after is None or created >= after)
-            and (before is None or created < before)
-        )
 
-    return wanted
+def _moment(message: timestamp_pb2.Timestamp) -> datetime:
+    try:
+        return message.ToDatetime(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        raise InvalidArgument(field="start_time", problem="is not a moment in time") from None

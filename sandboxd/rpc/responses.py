@@ -20,8 +20,10 @@ from sandboxd.isolation.plan import Grade
 from sandboxd.limits import Limits
 from sandboxd.policy import LanguagePolicy
 from sandboxd.rpc import values
+from sandboxd.sandboxes import records as sandbox_records
 from sandboxd.sandboxes.model import CheckpointMode, CheckpointReport, SandboxSpec, SessionOutcome
 from sandboxd.sandboxes.sandbox import Sandbox
+from sandboxd.store.records import SandboxRecord
 
 _NANOS = 1_000_000_000
 
@@ -117,6 +119,20 @@ def sandbox(value: Sandbox, isolation: Grade) -> sandbox_pb2.Sandbox:
     )
     if value.end_time is not None:
         message.end_time.CopyFrom(timestamp(value.end_time))
+    return message
+
+
+def ended_sandbox(record: SandboxRecord) -> sandbox_pb2.Sandbox:
+    """A sandbox of which only the record is left."""
+    message = sandbox_pb2.Sandbox(
+        id=record.id,
+        user_id=record.user_id,
+        state=sandbox_pb2.Sandbox.State.Value(f"STATE_{sandbox_records.state_of(record).value}"),
+        spec=spec(sandbox_records.spec_of(record)),
+        create_time=timestamp(record.create_time),
+    )
+    if record.end_time is not None:
+        message.end_time.CopyFrom(timestamp(record.end_time))
     return message
 
 

@@ -19,9 +19,12 @@ from sandboxd.rpc.authentication import current_caller
 from sandboxd.rpc.requests import Defaults
 from sandboxd.rpc.sizes import MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES
 from sandboxd.rpc.statistics import StatisticsSource
+from sandboxd.sandboxes import records
 from sandboxd.sandboxes.model import SandboxSpec, SandboxState
 from sandboxd.sandboxes.registry import SandboxRegistry
 from sandboxd.sandboxes.sandbox import Sandbox
+from sandboxd.store.records import SandboxRecord
+from sandboxd.store.sandboxes import SandboxFilter
 from sandboxd.supervisor.supervisor import Supervisor
 
 _Context = grpc.aio.ServicerContext[Any, Any]
@@ -51,28 +54,37 @@ class SandboxServicer(sandbox_service_pb2_grpc.SandboxServiceServicer):
     async def CreateSandbox(
         self, request: pb.CreateSandboxRequest, context: _Context
     ) -> pb.CreateSandboxResponse:
-        requests.request_id(request.request_id)
+        request_id = requests.request_id(request.request_id)
         caller = current_caller()
         user_id = acting_user(caller, requests.user_id(request.user_id))
         spec = requests.spec(request.spec, self._defaults)
-        sandbox = await self._registry.create(owner=caller.name, user_id=user_id, spec=spec)
+        sandbox = await self._registry.create(
+            owner=caller.name, user_id=user_id, spec=spec, request_id=request_id
+        )
         return pb.CreateSandboxResponse(sandbox=self._wire(sandbox))
 
     async def GetSandbox(self, request: pb.GetSandboxRequest, context: _Context) -> pb.GetSandboxResponse:
-        return pb.GetSandboxResponse(sandbox=self._wire(self._find(request.sandbox_id)))
+        return pb.GetSandboxResponse(sandbox=self._wire(await self._find_any(request.sandbox_id)))
 
     async def ListSandboxes(
         self, request: pb.ListSandboxesRequest, context: _Context
     ) -> pb.ListSandboxesResponse:
         size = requests.page_size(request.page_size, default=_DEFAULT_PAGE, most=_LARGEST_PAGE)
-        states = [requests.known_enum(value, sandbox_pb2.Sandbox.State, "states") for value in request.states]
-        wanted = not states or sandbox_pb2.Sandbox.STATE_ACTIVE in states
-        found = [
-            sandbox
-            for sandbox in self._registry.list(owner=current_caller().name)
-            if wanted and (not request.user_id or sandbox.user_id == request.user_id)
+        names = [
+            sandbox_pb2.Sandbox.State.Name(
+                requests.known_enum(value, sandbox_pb2.Sandbox.State, "states")
+            ).removeprefix("STATE_")
+            for value in request.states
         ]
-        page, token = paging.page(found, size=size, token=request.page_token, key=lambda sandbox: sandbox.id)
+        states = [SandboxState(name) for name in names if name in SandboxState.__members__]
+        wanted = SandboxFilter(
+            owner=current_caller().visible_owner,
+            user_id=request.user_id or None,
+            states=records.stored_states(states or [SandboxState.ACTIVE]),
+        )
+        page, token = await self._registry.list_recorded(
+            wanted, page_size=size, page_token=request.page_token
+        )
         return pb.ListSandboxesResponse(
             sandboxes=[self._wire(sandbox) for sandbox in page], next_page_token=token
         )
@@ -80,8 +92,9 @@ class SandboxServicer(sandbox_service_pb2_grpc.SandboxServiceServicer):
     async def DeleteSandbox(
         self, request: pb.DeleteSandboxRequest, context: _Context
     ) -> pb.DeleteSandboxResponse:
-        sandbox = self._find(request.sandbox_id)
-        await asyncio.shield(self._registry.remove(sandbox, SandboxState.DELETED))
+        sandbox = await self._find_any(request.sandbox_id)
+        if isinstance(sandbox, Sandbox):
+            await asyncio.shield(self._registry.remove(sandbox, SandboxState.DELETED))
         return pb.DeleteSandboxResponse(sandbox=self._wire(sandbox))
 
     async def GetSandboxState(
@@ -134,7 +147,7 @@ class SandboxServicer(sandbox_service_pb2_grpc.SandboxServiceServicer):
     async def GetStatistics(
         self, request: pb.GetStatisticsRequest, context: _Context
     ) -> pb.GetStatisticsResponse:
-        return pb.GetStatisticsResponse(statistics=self._statistics.answer(request, current_caller()))
+        return pb.GetStatisticsResponse(statistics=await self._statistics.answer(request, current_caller()))
 
     async def GetCapabilities(
         self, request: pb.GetCapabilitiesRequest, context: _Context
@@ -190,7 +203,7 @@ class SandboxServicer(sandbox_service_pb2_grpc.SandboxServiceServicer):
 
     def _find(self, sandbox_id: str) -> Sandbox:
         sandbox_id = requests.identifier(sandbox_id, "sandbox_id")
-        return self._registry.get(owner=current_caller().name, sandbox_id=sandbox_id)
+        return self._registry.get(owner=current_caller().visible_owner, sandbox_id=sandbox_id)
 
     def _spec_of(self, sandbox_id: str) -> SandboxSpec:
         """What a sandbox was made with; without an id, what one gets that asks for nothing."""
@@ -198,8 +211,15 @@ class SandboxServicer(sandbox_service_pb2_grpc.SandboxServiceServicer):
             return self._find(sandbox_id).spec
         return requests.spec(sandbox_pb2.SandboxSpec(), self._defaults)
 
-    def _wire(self, sandbox: Sandbox) -> sandbox_pb2.Sandbox:
-        return responses.sandbox(sandbox, self._supervisor.grade)
+    async def _find_any(self, sandbox_id: str) -> Sandbox | SandboxRecord:
+        """An ended one too, while its record is kept."""
+        sandbox_id = requests.identifier(sandbox_id, "sandbox_id")
+        return await self._registry.find(owner=current_caller().visible_owner, sandbox_id=sandbox_id)
+
+    def _wire(self, sandbox: Sandbox | SandboxRecord) -> sandbox_pb2.Sandbox:
+        if isinstance(sandbox, Sandbox):
+            return responses.sandbox(sandbox, self._supervisor.grade)
+        return responses.ended_sandbox(sandbox)
 
     def _capabilities(self) -> capabilities_pb2.Capabilities:
         layer_states = capabilities_pb2.IsolationLayer

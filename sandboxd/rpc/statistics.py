@@ -1,107 +1,87 @@
-"""GetStatistics: figures of the executions that are kept, for one user, one sandbox, or all."""
+"""GetStatistics: figures of the store and of this moment, for one user, one sandbox, or all."""
 
-from collections import Counter
-from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 
 from sandboxd_api.v1 import execution_pb2, statistics_pb2
 from sandboxd_api.v1 import sandbox_service_pb2 as pb
 
-from sandboxd.accounts.principals import Principal, acting_user
-from sandboxd.executions.history import ExecutionHistory
-from sandboxd.executions.model import Execution, ExecutionState, Usage
+from sandboxd.accounts.principals import Principal, Role, acting_user
+from sandboxd.errors import Denied
+from sandboxd.executions.admission import Admission
 from sandboxd.rpc import requests, responses
 from sandboxd.sandboxes.registry import SandboxRegistry
+from sandboxd.store.executions import ExecutionFilter
+from sandboxd.store.records import PhaseFigures, Statistics
+from sandboxd.store.store import Store
 
 _LONGEST_WINDOW = timedelta(days=3650)
-
-_PHASES: tuple[tuple[str, Callable[[Usage], float]], ...] = (
-    ("PHASE_QUEUE", lambda usage: usage.queue_seconds),
-    ("PHASE_START", lambda usage: usage.start_seconds),
-    ("PHASE_RUN", lambda usage: usage.wall_seconds),
-    ("PHASE_END", lambda usage: usage.end_seconds),
-)
+_MICROS = 1_000_000
 
 
 class StatisticsSource:
-    """Counts over the history; cheap enough to be asked every second."""
+    """Counts what the caller may see."""
 
-    def __init__(self, *, history: ExecutionHistory, registry: SandboxRegistry) -> None:
-        self._history = history
+    def __init__(self, *, store: Store, registry: SandboxRegistry, admission: Admission) -> None:
+        self._store = store
         self._registry = registry
+        self._admission = admission
 
-    def answer(self, request: pb.GetStatisticsRequest, caller: Principal) -> statistics_pb2.Statistics:
-        """Figures of what the caller may see."""
+    async def answer(self, request: pb.GetStatisticsRequest, caller: Principal) -> statistics_pb2.Statistics:
+        """Figures of the caller's executions; of all callers' for an admin who asks for them."""
+        if request.all_users and caller.role is Role.USER:
+            raise Denied(problem="figures of all users need the role service or admin")
+        now = datetime.now(UTC)
         since = None
         if request.HasField("window"):
-            since = datetime.now(UTC) - requests.duration(request.window, "window", most=_LONGEST_WINDOW)
-        user = acting_user(caller, requests.user_id(request.user_id)) if request.user_id else ""
-        executions = [
-            live.execution
-            for live in self._history.newest_first(owner=caller.name)
-            if _matches(live.execution, user=user, sandbox=request.sandbox_id, since=since)
-        ]
-        message = _figures(executions)
-        sandboxes = self._registry.list(owner=caller.name)
-        message.active_sandbox_count = sum(
-            (not user or sandbox.user_id == user) and request.sandbox_id in ("", sandbox.id)
-            for sandbox in sandboxes
+            since = now - requests.duration(request.window, "window", most=_LONGEST_WINDOW)
+        user = acting_user(caller, requests.user_id(request.user_id)) if request.user_id else None
+        owner = None if request.all_users and caller.role is Role.ADMIN else caller.name
+        figures = await self._store.statistics(
+            ExecutionFilter(
+                owner=owner, user_id=user, sandbox_id=request.sandbox_id or None, created_from=since
+            )
         )
-        message.created_sandbox_count = self._registry.created_count
+        message = _figures(figures)
+        message.active_sandbox_count = sum(
+            user in (None, sandbox.user_id) and request.sandbox_id in ("", sandbox.id)
+            for sandbox in self._registry.all_of(owner=owner)
+        )
+        message.running_execution_count = self._admission.running_count
+        message.queued_execution_count = self._admission.queued_count
         if since is not None:
             message.start_time.CopyFrom(responses.timestamp(since))
-        message.end_time.CopyFrom(responses.timestamp(datetime.now(UTC)))
+        message.end_time.CopyFrom(responses.timestamp(now))
         return message
 
 
-def _matches(item: Execution, *, user: str, sandbox: str, since: datetime | None) -> bool:
-    return (
-        (not user or item.user_id == user)
-        and (not sandbox or item.sandbox_id == sandbox)
-        and (since is None or item.create_time >= since)
-    )
-
-
-def _figures(executions: Sequence[Execution]) -> statistics_pb2.Statistics:
-    states = Counter(item.state for item in executions)
-    results = [item.result for item in executions if item.result is not None]
+def _figures(figures: Statistics) -> statistics_pb2.Statistics:
     message = statistics_pb2.Statistics(
-        running_execution_count=states[ExecutionState.RUNNING],
-        queued_execution_count=states[ExecutionState.QUEUED],
-        finished_execution_count=len(results),
-        query_count=sum(item.query_count for item in executions),
+        created_sandbox_count=figures.created_sandboxes,
+        finished_execution_count=figures.finished_executions,
+        success_percent=100.0 * (figures.success_rate or 0.0),
+        query_count=figures.queries,
     )
-    if results:
-        message.success_percent = 100.0 * states[ExecutionState.SUCCEEDED] / len(results)
-        walls = [result.usage.wall_seconds for result in results]
-        message.average_execution_time.CopyFrom(responses.seconds(sum(walls) / len(walls)))
-    for state, count in states.items():
+    if figures.average_execution_seconds is not None:
+        message.average_execution_time.CopyFrom(responses.seconds(figures.average_execution_seconds))
+    for state, count in figures.executions_by_state.items():
         message.state_counts.add(
             state=execution_pb2.Execution.State.Value(f"STATE_{state.value}"), count=count
         )
-    limits = Counter(result.limit_receipt.limit for result in results if result.limit_receipt)
-    for limit, count in limits.items():
-        message.limit_counts.add(
-            limit=execution_pb2.LimitReceipt.Limit.Value(f"LIMIT_{limit.value}"), count=count
-        )
-    for name, pick in _PHASES:
-        _add_phase(message, name, sorted(pick(result.usage) for result in results))
+    for limit, count in figures.executions_by_limit.items():
+        message.limit_counts.add(limit=execution_pb2.LimitReceipt.Limit.Value(f"LIMIT_{limit}"), count=count)
+    for phase, times in figures.phases.items():
+        if times.count:
+            _add_phase(message, phase, times)
     return message
 
 
-def _add_phase(message: statistics_pb2.Statistics, name: str, times: list[float]) -> None:
-    if not times:
-        return
-
-    def at(fraction: float) -> float:
-        return times[min(len(times) - 1, int(fraction * len(times)))]
-
+def _add_phase(message: statistics_pb2.Statistics, phase: str, times: PhaseFigures) -> None:
     message.phase_times.add(
-        phase=statistics_pb2.PhaseTimes.Phase.Value(name),
-        count=len(times),
-        mean=responses.seconds(sum(times) / len(times)),
-        p50=responses.seconds(at(0.5)),
-        p90=responses.seconds(at(0.9)),
-        p99=responses.seconds(at(0.99)),
-        maximum=responses.seconds(times[-1]),
+        phase=statistics_pb2.PhaseTimes.Phase.Value(f"PHASE_{phase.upper()}"),
+        count=times.count,
+        mean=responses.seconds(times.mean_us / _MICROS),
+        p50=responses.seconds(times.p50_us / _MICROS),
+        p90=responses.seconds(times.p90_us / _MICROS),
+        p99=responses.seconds(times.p99_us / _MICROS),
+        maximum=responses.seconds(times.maximum_us / _MICROS),
     )

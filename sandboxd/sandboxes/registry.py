@@ -7,8 +7,12 @@ import structlog
 
 from sandboxd.errors import SandboxNotFound, TooManySandboxes
 from sandboxd.ids import SandboxId, new_sandbox_id
+from sandboxd.sandboxes import records
 from sandboxd.sandboxes.model import SandboxSpec, SandboxState
 from sandboxd.sandboxes.sandbox import Sandbox
+from sandboxd.store.errors import StoreFull, StoreUnavailable
+from sandboxd.store.records import Duplicate, SandboxRecord
+from sandboxd.store.sandboxes import SandboxFilter, SandboxHistory
 from sandboxd.supervisor.supervisor import Supervisor
 
 _log = structlog.get_logger(__name__)
@@ -19,8 +23,9 @@ _EXPIRY_TICK_SECONDS = 0.5
 class SandboxRegistry:
     """The only place that looks a sandbox up. A foreign one and a missing one are the same to a caller."""
 
-    def __init__(self, *, supervisor: Supervisor, max_sandboxes: int) -> None:
+    def __init__(self, *, supervisor: Supervisor, store: SandboxHistory, max_sandboxes: int) -> None:
         self._supervisor = supervisor
+        self._store = store
         self._max_sandboxes = max_sandboxes
         self._sandboxes: dict[SandboxId, Sandbox] = {}
         self._expiry: asyncio.Task[None] | None = None
@@ -36,16 +41,35 @@ class SandboxRegistry:
             self._expiry.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._expiry
-        await asyncio.gather(*(sandbox.end(SandboxState.ABORTED) for sandbox in self._sandboxes.values()))
-        self._sandboxes.clear()
+        sandboxes = list(self._sandboxes.values())
+        await asyncio.gather(*(self.remove(sandbox, SandboxState.ABORTED) for sandbox in sandboxes))
 
     @property
     def active_count(self) -> int:
         """Sandboxes that can be used."""
         return len(self._sandboxes)
 
-    async def create(self, *, owner: str, user_id: str, spec: SandboxSpec) -> Sandbox:
-        """A sandbox with a ready guest; nothing is left of one that can't be made."""
+    async def create(
+        self, *, owner: str, user_id: str, spec: SandboxSpec, request_id: str = ""
+    ) -> Sandbox | SandboxRecord:
+        """A sandbox with a ready guest; nothing is left of one that can't be made.
+
+        A request id that was used before gives the sandbox of then: its record when it has ended.
+        """
+        sandbox = await self.create_unrecorded(owner=owner, user_id=user_id, spec=spec)
+        try:
+            begun = await self._store.create(records.created(sandbox, request_id=request_id))
+        except BaseException:
+            self.discard(sandbox)
+            raise
+        if isinstance(begun, Duplicate):
+            self.discard(sandbox)
+            return self._sandboxes.get(SandboxId(begun.record.id)) or begun.record
+        sandbox.recorded = True
+        return sandbox
+
+    async def create_unrecorded(self, *, owner: str, user_id: str, spec: SandboxSpec) -> Sandbox:
+        """A sandbox that leaves no record of its own, such as one made for a single execution."""
         if len(self._sandboxes) >= self._max_sandboxes:
             raise TooManySandboxes(resource="sandboxes", limit=self._max_sandboxes, retry_after=5.0)
         sandbox = Sandbox(
@@ -62,27 +86,41 @@ class SandboxRegistry:
         self.created_count += 1
         return sandbox
 
-    def get(self, *, owner: str, sandbox_id: str) -> Sandbox:
-        """The sandbox, if it is this owner's."""
+    def get(self, *, owner: str | None, sandbox_id: str) -> Sandbox:
+        """The sandbox, if it is this owner's; an owner of None is an admin, who sees all."""
         sandbox = self._sandboxes.get(SandboxId(sandbox_id))
-        if sandbox is None or sandbox.owner != owner:
+        if sandbox is None or owner not in (None, sandbox.owner):
             raise SandboxNotFound(id=sandbox_id)
         return sandbox
 
-    def list(self, *, owner: str) -> list[Sandbox]:
-        """The owner's sandboxes, oldest first."""
-        return [sandbox for sandbox in self._sandboxes.values() if sandbox.owner == owner]
+    async def find(self, *, owner: str | None, sandbox_id: str) -> Sandbox | SandboxRecord:
+        """The sandbox, or its record when it has ended."""
+        sandbox = self._sandboxes.get(SandboxId(sandbox_id))
+        if sandbox is not None and owner in (None, sandbox.owner):
+            return sandbox
+        return await self._store.get(owner=owner, sandbox_id=sandbox_id)
 
-    async def delete(self, *, owner: str, sandbox_id: str) -> Sandbox:
-        """Ends it, a running execution included; no process of it is left when this returns."""
-        sandbox = self.get(owner=owner, sandbox_id=sandbox_id)
-        await self.remove(sandbox, SandboxState.DELETED)
-        return sandbox
+    def all_of(self, *, owner: str | None) -> list[Sandbox]:
+        """The owner's sandboxes that can be used, oldest first."""
+        return [sandbox for sandbox in self._sandboxes.values() if owner in (None, sandbox.owner)]
+
+    async def list_recorded(
+        self, wanted: SandboxFilter, *, page_size: int, page_token: str
+    ) -> tuple[list[Sandbox | SandboxRecord], str]:
+        """A page, newest first, ended ones included, and the token of the next."""
+        page = await self._store.list(wanted, page_size=page_size, page_token=page_token)
+        found = [self._sandboxes.get(SandboxId(record.id)) or record for record in page.sandboxes]
+        return found, page.next_page_token
 
     async def remove(self, sandbox: Sandbox, state: SandboxState) -> None:
         """Takes it out and ends it."""
-        self._sandboxes.pop(sandbox.id, None)
+        if self._sandboxes.pop(sandbox.id, None) is None:
+            return
         await sandbox.end(state)
+        if sandbox.recorded and sandbox.end_time is not None:
+            stored = records.stored_state(state)
+            with contextlib.suppress(StoreFull, StoreUnavailable):  # written when the store is back
+                await self._store.end(sandbox.id, state=stored, end_time=sandbox.end_time)
 
     def discard(self, sandbox: Sandbox) -> None:
         """Takes it out and kills it without waiting until its process is reaped."""

@@ -32,6 +32,8 @@ class Sandbox:
         self.turn = asyncio.Lock()
         """Held by the one who uses the guest; waiters are served in order."""
         self.waiting = 0
+        self.recorded = False
+        """The store knows it."""
         self.single_use = False
         """Made for one execution: nothing of it is kept or replaced."""
         self.running_execution_id = ""

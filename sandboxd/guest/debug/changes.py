@@ -52,7 +52,7 @@ def _plain_addresses(private: list[Any]) -> bytes:
 def _choose_addresses() -> Callable[[list[Any]], bytes]:
     """The quick way where the interpreter's list layout is the one it needs, else the slow one."""
     sample = [object() for _ in range(5)]
-    if _POINTER != 8 or object.__basicsize__ != 16 or list.__basicsize__ != 40:  # noqa: PLR2004
+    if _POINTER != 8 or object.__basicsize__ != 16 or list.__basicsize__ != 40:
         return _plain_addresses
     peek = _peeking_addresses()
     return peek if peek(sample[:]) == _plain_addresses(sample) else _plain_addresses
@@ -166,7 +166,7 @@ def nested_fingerprint(parts: list[Any], renderer: Renderer) -> tuple[Any, ...]:
             prints.append(library_fingerprint(part, type(part)))
             continue
         prints.append(addresses(inner))
-        if level < 2 and set(map(id, map(type, inner))) - SCALARS:  # noqa: PLR2004 two levels
+        if level < 2 and set(map(id, map(type, inner))) - SCALARS:
             waiting += [(child, level + 1) for child in inner[:_EDGE_PARTS]]
     return tuple(prints)
 

@@ -93,7 +93,7 @@ def _describe_array(value: Any) -> str:
 
 
 def _describe_frame(value: Any) -> str:
-    manager = value._mgr  # noqa: SLF001 reading shape through it runs no Python code of pandas
+    manager = value._mgr
     columns = manager.axes[0]
     shown = []
     for position in range(min(len(columns), _MAX_COLUMNS)):
@@ -105,7 +105,7 @@ def _describe_frame(value: Any) -> str:
 
 
 def _describe_series(value: Any) -> str:
-    manager = value._mgr  # noqa: SLF001 as above
+    manager = value._mgr
     return f"{len(manager.axes[0])} {manager.dtype}"
 
 
@@ -117,7 +117,7 @@ def library_fingerprint(value: Any, cls: type) -> Any:
     if name == "ndarray" and value.nbytes <= _MAX_HASHED_BYTES and value.dtype.kind in _PLAIN_KINDS:
         return (value.shape, value.tobytes())
     if name in ("DataFrame", "Series"):
-        manager = value._mgr  # noqa: SLF001 as above
+        manager = value._mgr
         return (id(manager), *map(id, manager.axes), *map(id, manager.blocks))
     if name == "bytearray":
         return bytes(value) if len(value) <= _MAX_HASHED_BYTES else len(value)

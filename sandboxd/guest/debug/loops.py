@@ -106,7 +106,8 @@ def _write(
     for place, each in enumerate(passes):
         body = [number_field(1, each.number), number_field(2, each.first_step)]
         body += [
-            bytes_field(3, writer.variable(name, picture, changed=True)) for name, picture in each.changes.items()
+            bytes_field(3, writer.variable(name, picture, changed=True))
+            for name, picture in each.changes.items()
         ]
         out.append(bytes_field(4 if place < count else 5, join(body)))
     for name, (low, high) in ranges.items():

@@ -10,7 +10,7 @@ from sandboxd.guest.debug.plan import SourcePlan, is_skipped
 from sandboxd.guest.debug.recorder import Recorder
 
 _TOOL_NAME = "sandboxd"
-_get_frame = sys._getframe  # noqa: SLF001 the caller of a callback is the frame it is about
+_get_frame = sys._getframe
 
 
 class MonitoringHook:

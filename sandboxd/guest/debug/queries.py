@@ -144,7 +144,9 @@ class _Asked:
     ) -> bytes:
         plan = self.writer.code_of(owner)
         place = f"[{patch[0]}]: -> {show(patch[1])}" if patch is not None else ""
-        text = place or f"{'unbound' if old is None else show(old)} -> {'unbound' if new is None else show(new)}"
+        text = (
+            place or f"{'unbound' if old is None else show(old)} -> {'unbound' if new is None else show(new)}"
+        )
         after = old if patch is not None else new
         return join(
             (
@@ -173,7 +175,9 @@ class _Asked:
             try:
                 if judge(tree, lambda name, s=state, f=frame: self._value(name, s, f)):
                     step = self.writer.full_step(state, row)
-                    return bytes_field(3, number_field(1, 1) + bytes_field(2, step) + number_field(3, undecided))
+                    return bytes_field(
+                        3, number_field(1, 1) + bytes_field(2, step) + number_field(3, undecided)
+                    )
             except Undecided:
                 undecided += 1
         return bytes_field(3, number_field(3, undecided))
@@ -226,6 +230,9 @@ class _Asked:
         reachable = self.trace.executable_lines
         reached = {row.line for row in self.trace.rows() if row.event == LINE}
         missed = sorted(reachable - reached)
-        body = range_fields(1, missed) + number_field(2, len(reachable)) + number_field(3, len(reachable & reached))
+        body = (
+            range_fields(1, missed)
+            + number_field(2, len(reachable))
+            + number_field(3, len(reachable & reached))
+        )
         return bytes_field(5, body)
-

@@ -354,7 +354,7 @@ def _first(parts: Iterable[Any], count: int) -> list[Any]:
 
 def exception_summary(error: BaseException) -> str:
     """`Type: message` of an exception, without running its `__str__`."""
-    text = Renderer(ValueLimits())._exception_text(error)  # noqa: SLF001 the one other caller
+    text = Renderer(ValueLimits())._exception_text(error)
     name = type_name(type(error))
     return f"{name}: {text}" if text else name
 
