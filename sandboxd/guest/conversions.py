@@ -60,8 +60,6 @@ def converter_for(kind: type) -> Convert | None:
     for base, convert in _BASES:
         if issubclass(kind, base):
             return convert
-    if issubclass(kind, pd.Index) and kind.__module__.startswith("pandas.core.indexes"):
-        return tables.index
     if _is_dataclass(kind):
         return _dataclass
     return None

@@ -184,7 +184,7 @@ def _shaped(value: Any, kind: type) -> str:
         return f"DataFrame {value.shape[0]} rows x {value.shape[1]} columns [{columns}{more}]"
     if kind is pd.Series:
         return f"Series of {value.shape[0]}, dtype {value.dtype}"
-    if issubclass(kind, pd.Index) and kind.__module__.startswith("pandas."):
+    if kind in INDEXES:
         return f"{kind.__name__} of {value.shape[0]}, dtype {value.dtype}"
     return f"<{qualified_name(kind)} object>"
 
@@ -206,6 +206,10 @@ def _moment(value: datetime.datetime) -> str:
     return f"{kind.isoformat(kind.replace(value, tzinfo=None))} ({qualified_name(type(zone))})"  # type: ignore[arg-type]
 
 
+INDEXES = (
+    pd.Index, pd.RangeIndex, pd.MultiIndex, pd.DatetimeIndex, pd.TimedeltaIndex, pd.PeriodIndex,
+    pd.CategoricalIndex, pd.IntervalIndex,
+)  # fmt: skip
 _SHAPED = (Rows, np.ndarray, pd.DataFrame, pd.Series, pd.Index)
 _FUNCTIONS = {
     types.FunctionType: "function",

@@ -19,6 +19,7 @@ from sandboxd.channel.values import (
     Value,
     ValueColumn,
 )
+from sandboxd.guest.summary import INDEXES
 from sandboxd.guest.type_names import clean_text
 
 if TYPE_CHECKING:
@@ -184,5 +185,6 @@ CONVERTERS: dict[type, Callable[["Describer", Any, int], Value]] = {
     np.ndarray: array,
     pd.DataFrame: frame,
     pd.Series: series,
+    **dict.fromkeys(INDEXES, index),
     pd.Categorical: lambda describer, value, depth: series(describer, pd.Series(value), depth),
 }
