@@ -98,13 +98,13 @@ def test_rows_as_a_result_are_a_list_of_records(asking: Guest) -> None:
 
 
 def test_question_carries_text_parameters_and_line(asking: Guest) -> None:
-    code = "import datetime\n\nawait db_query('SELECT :a', {'a': 1, ':b': datetime.date(2024, 1, 31)}, max_rows=5)"
+    code = "from datetime import date\n\nawait db_query(':a', {'a': 1, ':b': date(2024, 1, 31)}, max_rows=5)"
     assert asking.run(code).failure is None
     (call,) = asking.messages
     assert isinstance(call, Call)
     assert (call.method, call.line) == ("query", 3)
     assert decode_payload(call.payload, QueryQuestion) == QueryQuestion(
-        sql="SELECT :a",
+        sql=":a",
         named=[("a", v.IntValue(value=1)), ("b", v.DateValue(text="2024-01-31"))],
         max_rows=5,
     )
