@@ -86,8 +86,10 @@ def test_mutual_recursion_is_shortened(guest: Guest) -> None:
 
 
 def test_frames_carry_bounded_variables_when_asked(guest: Guest) -> None:
-    source = "big = list(range(10 ** 6))\nunused = 5\ndef f(a, b='x'):\n    c = {'k': a}\n"
+    source = (
+        "big = list(range(10 ** 6))\nunused = 5\ndef f(a, b='x'):\n    c = {'k': a}\n"
         "    raise ValueError\nf(big)"
+    )
     failure = _failure(guest, source, capture_frames=True)
     outer, inner = failure.frames
     assert [each.name for each in outer.variables] == ["big", "unused", "f"]
