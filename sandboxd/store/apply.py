@@ -1,6 +1,6 @@
 """Writes a batch into the tables, so that doing it again changes nothing."""
 
-from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 from sqlalchemy import BindParameter, Column, Table, bindparam, delete, or_, update
@@ -59,16 +59,16 @@ async def apply(connection: AsyncConnection, batch: Batch, journal_id: str) -> N
     await _write_executions(connection, batch)
     if batch.queries:
         values = [rows.query_values(record) for record in batch.queries.values()]
-        await connection.execute(_upsert(connection, queries, rows.QUERY_COLUMNS), values)
+        await connection.execute(_upsert(connection.dialect.name, queries, rows.QUERY_COLUMNS), values)
     if batch.last_sequence:
         values = [{"id": journal_id, "applied_sequence": batch.last_sequence}]
-        await connection.execute(_upsert(connection, journals, ("applied_sequence",)), values)
+        await connection.execute(_upsert(connection.dialect.name, journals, ("applied_sequence",)), values)
 
 
 async def _write_sandboxes(connection: AsyncConnection, batch: Batch) -> None:
     if batch.sandboxes:
         values = [rows.sandbox_values(record) for record in batch.sandboxes.values()]
-        await connection.execute(_upsert(connection, sandboxes, _SANDBOX_CHANGES), values)
+        await connection.execute(_upsert(connection.dialect.name, sandboxes, _SANDBOX_CHANGES), values)
     if batch.renewals:
         renewals = batch.renewals.values()
         await connection.execute(_RENEW, [{"b_id": r.id, "b_expire_time": r.expire_time} for r in renewals])
@@ -85,7 +85,7 @@ async def _write_executions(connection: AsyncConnection, batch: Batch) -> None:
         await connection.execute(delete(executions).where(executions.c.id.in_(list(batch.withdrawn))))
     if batch.executions:
         values = [rows.execution_values(record) for record in batch.executions.values()]
-        await connection.execute(_upsert(connection, executions, _EXECUTION_CHANGES), values)
+        await connection.execute(_upsert(connection.dialect.name, executions, _EXECUTION_CHANGES), values)
     if batch.starts:
         starts = [{"b_id": s.id, "b_start_time": s.start_time} for s in batch.starts.values()]
         await connection.execute(_START, starts)
@@ -100,9 +100,10 @@ def _outcome_parameters(execution_id: str, outcome: ExecutionOutcome) -> dict[st
     return values | {"b_id": execution_id, "b_stored_bytes": outcome.stored_bytes}
 
 
-def _upsert(connection: AsyncConnection, table: Table, changes: Sequence[str]) -> Any:
+@cache
+def _upsert(dialect: str, table: Table, changes: tuple[str, ...]) -> Any:
     """An insert that, where the record is there already, brings `changes` up to date."""
-    if connection.dialect.name == "postgresql":
+    if dialect == "postgresql":
         insert = postgresql.insert(table)
         return insert.on_conflict_do_update(
             index_elements=["id"], set_={name: insert.excluded[name] for name in changes}

@@ -39,7 +39,7 @@ class StoreSettings:
     survive_power_loss: bool = False
     """Acknowledge only what is on the disk itself: about one fdatasync(2) an execution. Without it what
     was acknowledged survives the end of the server in any way, but not that of the machine."""
-    flush_interval_seconds: float = 0.05
+    flush_interval_seconds: float = 0.1
     """How long records are gathered before they are written to the database together."""
     journal: JournalLimits = field(default_factory=JournalLimits)
     retention: RetentionPolicy = field(default_factory=RetentionPolicy)

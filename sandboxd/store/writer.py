@@ -39,7 +39,7 @@ class Writer:
     """
 
     def __init__(
-        self, *, journal: Journal, database: Database, reopen: Reopen, flush_interval_seconds: float = 0.05
+        self, *, journal: Journal, database: Database, reopen: Reopen, flush_interval_seconds: float = 0.1
     ) -> None:
         self._journal = journal
         self.database = database
