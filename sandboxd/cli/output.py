@@ -65,6 +65,8 @@ def give_up(problem: str, *, as_json: bool = False, reason: str = "", code: int 
 @contextmanager
 def explained(*, as_json: bool = False) -> Iterator[None]:
     """Turns what can be expected to go wrong into a problem with an exit code; all else stays a traceback."""
+    from sandboxd.accounts.tokens import TokenFileError
+    from sandboxd.errors import SandboxdError
     from sandboxd.settings import SettingsError
     from sandboxd.supervisor.probing import IsolationInsufficient
 
@@ -74,6 +76,10 @@ def explained(*, as_json: bool = False) -> Iterator[None]:
         give_up(str(error), as_json=as_json, reason="SETTINGS")
     except IsolationInsufficient as error:
         give_up(str(error), as_json=as_json, reason="ISOLATION_INSUFFICIENT")
+    except TokenFileError as error:
+        give_up(str(error), as_json=as_json, reason="TOKEN_FILE")
+    except SandboxdError as error:
+        give_up(str(error), as_json=as_json, reason=error.reason)
     except PermissionError as error:
         give_up(str(error), as_json=as_json, reason="PERMISSION")
     except Exception as error:

@@ -1,11 +1,18 @@
-"""`sandboxd token`: where the token of this machine's server is."""
+"""`sandboxd token`: where this machine's token is; tokens for others, made, listed and revoked."""
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from sandboxd.cli.output import AsJson, explained, give_up, print_json
+from sandboxd.cli.output import AsJson, explained, give_up, print_json, say
+
+if TYPE_CHECKING:
+    from sandboxd.accounts.tokens import TokenRecord
+    from sandboxd.settings import Settings
+
+Config = Annotated[Path | None, typer.Option(help="TOML file with settings.", show_default=False)]
 
 app = typer.Typer(rich_markup_mode=None, no_args_is_help=False, invoke_without_command=True)
 
@@ -13,7 +20,7 @@ app = typer.Typer(rich_markup_mode=None, no_args_is_help=False, invoke_without_c
 @app.callback()
 def command(
     context: typer.Context,
-    config: Annotated[Path | None, typer.Option(help="TOML file with settings.", show_default=False)] = None,
+    config: Config = None,
     show: Annotated[bool, typer.Option("--show", help="Print the token itself.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -21,10 +28,8 @@ def command(
     SANDBOXD_TOKEN."""
     if context.invoked_subcommand is not None:
         return
-    from sandboxd.settings import load_settings
-
     with explained(as_json=as_json):
-        path = load_settings(config=config).token_path
+        path = _settings(config).token_path
         token = _read(path, as_json=as_json) if show else None
     if as_json:
         print_json({"token_file": str(path), "exists": path.exists()} | ({"token": token} if token else {}))
@@ -45,3 +50,104 @@ def _read(path: Path, *, as_json: bool) -> str:
             as_json=as_json,
             reason="NO_TOKEN",
         )
+
+
+@app.command("create")
+def create(
+    principal: Annotated[str, typer.Argument(help="Who calls with it: letters, digits and ._@:/-")],
+    role: Annotated[
+        Literal["admin", "service", "user"],
+        typer.Option(help="user: acts for itself; service: for any user; admin: sees everyone's."),
+    ] = "user",
+    days: Annotated[float | None, typer.Option(help="Days until it expires; without: never.")] = None,
+    label: Annotated[str, typer.Option(help="A note for the list.")] = "",
+    config: Config = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a token and print it, once: only its hash is kept. A running server takes it at once."""
+    from sandboxd.accounts.principals import Role
+    from sandboxd.accounts.tokens import create_token
+
+    with explained(as_json=as_json):
+        text, record = create_token(
+            _settings(config).token_book_path,
+            principal=principal,
+            role=Role(role),
+            lifetime=None if days is None else timedelta(days=days),
+            label=label,
+        )
+    if as_json:
+        print_json({"token": text} | _facts(record))
+        return
+    typer.echo(text)
+    say(f"id {record.id}, for {principal} as {role}; this is the only time it is shown")
+
+
+@app.command("list")
+def list_all(config: Config = None, as_json: AsJson = False) -> None:
+    """List the tokens: who they are for and when they expire. The tokens themselves are not kept."""
+    from sandboxd.accounts.tokens import list_tokens
+
+    with explained(as_json=as_json):
+        records = list_tokens(_settings(config).token_book_path)
+    if as_json:
+        print_json([_facts(record) for record in records])
+        return
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table("id", "principal", "role", "made", "expires", "label", box=None)
+    for record in records:
+        facts = _facts(record)
+        expires = "expired" if facts["expired"] else _day(record.expire_time)
+        table.add_row(
+            record.id,
+            record.principal,
+            str(record.role),
+            _day(record.create_time),
+            expires,
+            escape(record.label),
+        )
+    Console(highlight=False).print(table)
+
+
+@app.command("revoke")
+def revoke(
+    token_id: Annotated[str, typer.Argument(help="Its id, as `list` shows it.")],
+    config: Config = None,
+    as_json: AsJson = False,
+) -> None:
+    """Revoke a token: calls with it are refused from the next one on."""
+    from sandboxd.accounts.tokens import revoke_token
+
+    with explained(as_json=as_json):
+        found = revoke_token(_settings(config).token_book_path, token_id)
+    if not found:
+        give_up(f"no token {token_id}; `sandboxd token list` shows them", as_json=as_json, reason="NO_TOKEN")
+    if as_json:
+        print_json({"revoked": token_id})
+    else:
+        say(f"revoked {token_id}")
+
+
+def _settings(config: Path | None) -> "Settings":
+    from sandboxd.settings import load_settings
+
+    return load_settings(config=config)
+
+
+def _facts(record: "TokenRecord") -> dict[str, Any]:
+    return {
+        "id": record.id,
+        "principal": record.principal,
+        "role": str(record.role),
+        "created_at": record.create_time,
+        "expires_at": record.expire_time,
+        "expired": record.expired(datetime.now(UTC)),
+        "label": record.label,
+    }
+
+
+def _day(moment: datetime | None) -> str:
+    return "never" if moment is None else moment.strftime("%Y-%m-%d %H:%M")

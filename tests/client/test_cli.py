@@ -157,3 +157,22 @@ def test_token_tells_where_it_is(tmp_path: Path) -> None:
     missing = _run("token", "--show", SANDBOXD_DATA_DIRECTORY=str(tmp_path))
     assert missing.returncode == 2
     assert "first start" in missing.stderr
+
+
+def test_tokens_are_made_used_listed_and_revoked_while_the_server_runs(server: Server) -> None:
+    place = {"SANDBOXD_DATA_DIRECTORY": str(server.token_file.parent)}
+    made = json.loads(
+        _run("token", "create", "alice", "--days", "1", "--label", "laptop", "--json", **place).stdout
+    )
+    caller = {"SANDBOXD_ADDRESS": server.tcp, "SANDBOXD_TOKEN": made["token"]}
+    assert _run("exec", stdin="1", **caller).returncode == 0
+    listed = json.loads(_run("token", "list", "--json", **place).stdout)
+    (found,) = [item for item in listed if item["id"] == made["id"]]
+    assert (found["principal"], found["role"], found["label"]) == ("alice", "user", "laptop")
+    assert made["token"] not in str(listed)
+    assert "alice" in _run("token", "list", **place).stdout
+    assert _run("token", "revoke", made["id"], **place).returncode == 0
+    refused = _run("exec", stdin="1", **caller)
+    assert refused.returncode == 2
+    assert "token" in refused.stderr
+    assert _run("token", "revoke", made["id"], **place).returncode == 2
