@@ -1,0 +1,46 @@
+"""A server as its own process for tests: settings as JSON in, addresses as JSON out, then it serves."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from typing import Any
+
+from sandboxd import logs
+from sandboxd.app import running_server
+from sandboxd.rpc.server import BoundAddresses
+from sandboxd.settings import load_settings
+from sandboxd.supervisor.probing import IsolationInsufficient
+
+
+def _announce(addresses: BoundAddresses) -> None:
+    print(json.dumps({"tcp": addresses.tcp}), flush=True)
+
+
+async def _serve(given: dict[str, Any], *, fault_step: str) -> None:
+    settings = load_settings(environment={}, **given)
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    async with running_server(settings, fault_step=fault_step) as addresses:
+        _announce(addresses)
+        await stop.wait()
+
+
+def main() -> None:
+    """Reads one JSON document from the arguments: settings, and what only tests ask for."""
+    wanted = json.loads(sys.argv[1])
+    if wanted["uid"]:
+        os.setgroups([])
+        os.setresgid(wanted["uid"], wanted["uid"], wanted["uid"])
+        os.setresuid(wanted["uid"], wanted["uid"], wanted["uid"])
+    logs.configure(style="json", level="warning")
+    try:
+        asyncio.run(_serve(wanted["settings"], fault_step=wanted["fault_step"]))
+    except IsolationInsufficient as error:
+        print(json.dumps({"refused": str(error)}), flush=True)
+        sys.exit(3)
+
+
+if __name__ == "__main__":
+    main()
