@@ -9,7 +9,7 @@ import struct
 from dataclasses import dataclass
 
 from sandboxd.isolation import syscalls
-from sandboxd.isolation.syscall_table import ALLOWED, KILLED
+from sandboxd.isolation.syscall_table import ALLOWED, KILLED, OWN_ROOT_ONLY
 
 _AUDIT_ARCH_X86_64 = 0xC000003E
 _X32_BIT = 0x40000000
@@ -29,6 +29,7 @@ _JUMP_SET = 0x45  # any of these bits
 _JUMP_ALWAYS = 0x05
 _LONGEST_JUMP = 255
 _AND = 0x54  # BPF_ALU | BPF_AND | BPF_K
+_CLEAR_SOCKET_FLAGS = 0xFFFFFFFF & ~0x80800  # SOCK_NONBLOCK, SOCK_CLOEXEC
 _RETURN = 0x06
 
 _OFFSET_NUMBER = 0
@@ -36,11 +37,19 @@ _OFFSET_ARCH = 4
 _OFFSET_ARGUMENTS = 16
 
 _MMAP, _CLONE, _CLONE3, _SOCKET, _SOCKETPAIR, _IOCTL, _PRCTL, _PRLIMIT64 = 9, 56, 435, 41, 53, 16, 157, 302
+_FCNTL, _SETSOCKOPT, _GETSOCKOPT = 72, 54, 55
 
 _MAP_SHARED_ANONYMOUS = 0x21
 _CLONE_THREAD = 0x00010000
 _CLONE_NAMESPACES = 0x7E020080  # NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET, NEWTIME
 _AF_UNIX = 1
+_SOCK_STREAM = 1
+_SOL_SOCKET = 1
+_ALLOWED_SOCKET_OPTIONS = (2, 3, 4, 7, 8, 9, 13, 17, 20, 21, 30, 38, 39)
+"""SO_ REUSEADDR TYPE ERROR SNDBUF RCVBUF KEEPALIVE LINGER PEERCRED RCVTIMEO SNDTIMEO ACCEPTCONN PROTOCOL
+DOMAIN, of asm-generic/socket.h."""
+_ALLOWED_FCNTLS = (1, 2, 3, 4, 0, 1030, 5, 6, 7, 36, 37, 38, 1032)
+"""F_ GETFD SETFD GETFL SETFL DUPFD DUPFD_CLOEXEC, locks, OFD locks, GETPIPE_SZ, of linux/fcntl.h."""
 _ALLOWED_IOCTLS = (
     0x5401,
     0x5421,
@@ -66,16 +75,44 @@ def _give(action: int) -> _Instruction:
     return (_RETURN, 0, 0, action)
 
 
-def _one_of(index: int, values: tuple[int, ...], otherwise: int) -> list[_Instruction]:
-    """Allows when the low word of an argument is one of `values`."""
+def _one_of(
+    index: int, values: tuple[int, ...], otherwise: int, *, masked: int | None = None
+) -> list[_Instruction]:
+    """Allows when the low word of an argument (of it, the bits of `masked`) is one of `values`."""
     body = [_argument(index)]
+    if masked is not None:
+        body.append((_AND, 0, 0, masked))
     for position, value in enumerate(values):
         to_allow = len(values) - position  # past the remaining tests and the refusal
         body.append((_JUMP_EQUAL, to_allow, 0, value))
     return [*body, _give(otherwise), _give(_RET_ALLOW)]
 
 
-def _argument_rules(*, fork_gate: bool) -> dict[int, list[_Instruction]]:
+def _must_be(index: int, value: int, otherwise: int) -> list[_Instruction]:
+    """Goes on when the low word of an argument is `value`."""
+    return [_argument(index), (_JUMP_EQUAL, 1, 0, value), _give(otherwise)]
+
+
+def _socket_rules(*, own_root: bool) -> dict[int, list[_Instruction]]:
+    """AF_UNIX only. On the host's file system not even that: Landlock does not stop a connection to a
+    socket file, and behind some of them (D-Bus, a container engine) anything can be started. A stream
+    pair can't be pointed at another address; a datagram pair could."""
+    refused = _errno(errno.EAFNOSUPPORT)
+    options = [
+        *_must_be(1, _SOL_SOCKET, _errno(errno.ENOPROTOOPT)),
+        *_one_of(2, _ALLOWED_SOCKET_OPTIONS, _errno(errno.ENOPROTOOPT)),
+    ]
+    stream = _one_of(1, (_SOCK_STREAM,), refused, masked=_CLEAR_SOCKET_FLAGS)
+    pair = [*_must_be(0, _AF_UNIX, refused), *stream]
+    return {
+        _SOCKET: _one_of(0, (_AF_UNIX,), refused) if own_root else [_give(refused)],
+        _SOCKETPAIR: _one_of(0, (_AF_UNIX,), refused) if own_root else pair,
+        _SETSOCKOPT: options,
+        _GETSOCKOPT: options,
+    }
+
+
+def _argument_rules(*, fork_gate: bool, own_root: bool) -> dict[int, list[_Instruction]]:
     fork_decision = _RET_USER_NOTIF if fork_gate else _errno(errno.EPERM)
     return {
         _MMAP: [
@@ -94,8 +131,8 @@ def _argument_rules(*, fork_gate: bool) -> dict[int, list[_Instruction]]:
             _give(fork_decision),
         ],
         _CLONE3: [_give(_errno(errno.ENOSYS))],
-        _SOCKET: _one_of(0, (_AF_UNIX,), _errno(errno.EAFNOSUPPORT)),
-        _SOCKETPAIR: _one_of(0, (_AF_UNIX,), _errno(errno.EAFNOSUPPORT)),
+        _FCNTL: _one_of(1, _ALLOWED_FCNTLS, _errno(errno.EPERM)),
+        **_socket_rules(own_root=own_root),
         _IOCTL: _one_of(1, _ALLOWED_IOCTLS, _errno(errno.ENOTTY)),
         _PRCTL: _one_of(0, _ALLOWED_PRCTLS, _errno(errno.EPERM)),
         _PRLIMIT64: [
@@ -109,11 +146,12 @@ def _argument_rules(*, fork_gate: bool) -> dict[int, list[_Instruction]]:
     }
 
 
-def assemble(*, fork_gate: bool) -> bytes:
+def assemble(*, fork_gate: bool, own_root: bool = True) -> bytes:
     """The filter program: foreign machine kinds die, then the table, then EPERM.
 
     With `fork_gate` a clone without CLONE_THREAD waits for the host's decision (user notification);
-    without it it is refused.
+    without it it is refused. Without `own_root` the guest lives on the host's file system: then what
+    Landlock does not hold there is refused here.
     """
     program: list[_Instruction] = [
         (_LOAD_WORD, 0, 0, _OFFSET_ARCH),
@@ -123,9 +161,10 @@ def assemble(*, fork_gate: bool) -> bytes:
         (_JUMP_GREATER_EQUAL, 0, 1, _X32_BIT),
         _give(_RET_KILL_PROCESS),
     ]
-    for number, body in _argument_rules(fork_gate=fork_gate).items():
+    for number, body in _argument_rules(fork_gate=fork_gate, own_root=own_root).items():
         program += [(_JUMP_EQUAL, 0, len(body), number), *body]
-    return b"".join(struct.pack("=HBBI", *instruction) for instruction in program + _search_tree(_spans()))
+    program += _search_tree(_spans(own_root=own_root))
+    return b"".join(struct.pack("=HBBI", *instruction) for instruction in program)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,12 +175,14 @@ class _Span:
     action: int
 
 
-def _spans() -> list[_Span]:
+def _spans(*, own_root: bool) -> list[_Span]:
     actions: dict[int, int] = {}
     for table, action in ((ALLOWED, _RET_ALLOW), (KILLED, _RET_KILL_PROCESS)):
         for _reason, calls in table:
             actions.update(dict.fromkeys(calls.values(), action))
     refused = _errno(errno.EPERM)
+    if not own_root:
+        actions.update(dict.fromkeys(OWN_ROOT_ONLY, refused))
     spans = [_Span(0, actions.get(0, refused))]
     for number in range(1, max(actions) + 2):
         action = actions.get(number, refused)

@@ -3,6 +3,7 @@
 Started by exec with an empty environment; never imports grpc, holds no secret, has one thread.
 """
 
+import contextlib
 import os
 import signal
 import socket
@@ -21,6 +22,8 @@ from sandboxd.isolation import credentials, mounts, namespaces, runtime_files, s
 from sandboxd.isolation.plan import IsolationPlan
 from sandboxd.zygote.forkserver import Forkserver
 
+_OOM_SCORE_ADJUSTMENT = b"800"
+
 
 def main() -> None:
     """Runs until the host closes the control socket or dies."""
@@ -31,6 +34,7 @@ def main() -> None:
     if not isinstance(order, StartZygote):
         raise TypeError(f"the first order must be StartZygote, not {type(order).__name__}")
     proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    _volunteer_for_the_oom_killer(proc)
     try:
         if order.plan.namespaces:
             _enter_shared_layers(order.plan, control=control, proc=proc)
@@ -41,6 +45,16 @@ def main() -> None:
     if order.plan.may_drop_bounding_set:
         credentials.drop_bounding_set()  # the zygote never execs; guests inherit the empty set
     Forkserver(control=control, plan=order.plan, proc=proc, fault_step=order.fault_step).run()
+
+
+def _volunteer_for_the_oom_killer(proc: int) -> None:
+    """When the machine itself runs out of memory, guests go before the server does."""
+    with contextlib.suppress(OSError):  # a read-only /proc, as in some containers
+        descriptor = os.open("self/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC, dir_fd=proc)
+        try:
+            os.write(descriptor, _OOM_SCORE_ADJUSTMENT)
+        finally:
+            os.close(descriptor)
 
 
 def _enter_shared_layers(plan: IsolationPlan, *, control: socket.socket, proc: int) -> None:

@@ -61,7 +61,9 @@ class GuestSetup:
     readable: tuple[str, ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        program = seccomp.assemble(fork_gate=self.plan.fork_gate) if self.plan.seccomp else b""
+        program = b""
+        if self.plan.seccomp:
+            program = seccomp.assemble(fork_gate=self.plan.fork_gate, own_root=self.plan.namespaces)
         object.__setattr__(self, "filter_program", program)
         # In a root made for the purpose everything may be read; otherwise only what Python needs.
         readable = ("/",) if self.plan.namespaces else tuple(runtime_files.readable_paths())
