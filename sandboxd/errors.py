@@ -10,7 +10,8 @@
     │   ├── SandboxBusy            an execution runs and the caller asked not to queue
     │   ├── SandboxDeleted         it was deleted or expired while the call waited
     │   ├── RequestIdReused        the same request id came with another request
-    │   └── NotBranchable          the session can't be copied rightly; says why
+    │   ├── NotBranchable          the session can't be copied rightly; says why
+    │   └── CopyFailed             copying the session failed; it goes on as it was
     ├── Exhausted                  a bound of the server or of the caller's share; says when to retry
     │   ├── QueueFull
     │   ├── TooManySandboxes
@@ -137,6 +138,15 @@ class NotBranchable(WrongState):
     """The session can't be copied so that both copies would be right."""
 
     reason: ClassVar[str] = "NOT_BRANCHABLE"
+
+
+@dataclass(kw_only=True, eq=False)
+class CopyFailed(WrongState):
+    """The session could not be copied; says why. Nothing of the copy is left."""
+
+    reason: ClassVar[str] = "COPY_FAILED"
+    too_large: bool = False
+    """For a lack of memory, or because there are too many files."""
 
 
 @dataclass(kw_only=True, eq=False)

@@ -4,6 +4,7 @@ A frame is four bytes of length, big endian, and that many bytes of msgpack. The
 the largest frame it takes; a longer one ends the channel before a byte of it is buffered.
 """
 
+import array
 import socket
 import struct
 from collections.abc import Iterator
@@ -18,6 +19,10 @@ MAX_HOST_FRAME_BYTES = 64 * 1024 * 1024
 """Frames from the host: bounded by the request limits of the edge."""
 MAX_GUEST_FRAME_BYTES = 20 * 1024 * 1024
 """Frames from a guest: the largest result a caller may ask for, and room for the rest."""
+
+_FD_BYTES = 4
+_ANCILLARY_BYTES = socket.CMSG_SPACE(3 * _FD_BYTES)
+"""Room for the descriptors of a copy."""
 
 _encoder = msgspec.msgpack.Encoder()
 _guest_decoder: msgspec.msgpack.Decoder[GuestMessage] = msgspec.msgpack.Decoder(GuestMessage)
@@ -64,16 +69,34 @@ class FrameBuffer:
             yield body
 
 
-def receive_host_message(sock: socket.socket) -> HostMessage | None:
-    """Blocks for the host's next message; None when the host has closed the channel."""
-    header = _receive_exactly(sock, _HEADER.size)
-    if header is None:
+def receive_host_message(sock: socket.socket, descriptors: list[int] | None = None) -> HostMessage | None:
+    """Blocks for the host's next message; None when the host has closed the channel.
+
+    Descriptors that travel beside a message are added to `descriptors`; without it the kernel drops them.
+    """
+    if descriptors is None:
+        header = _receive_exactly(sock, _HEADER.size)
+    else:
+        header = _receive_header(sock, descriptors)
+    if not header:
         return None
     (length,) = _HEADER.unpack(header)
     if length > MAX_HOST_FRAME_BYTES:
         raise ChannelBroken(f"frame of {length} bytes, at most {MAX_HOST_FRAME_BYTES}")
     body = _receive_exactly(sock, length)
     return None if body is None else _host_decoder.decode(body)
+
+
+def _receive_header(sock: socket.socket, descriptors: list[int]) -> bytes | None:
+    """Descriptors are attached to the first byte of the frame they were sent with."""
+    data, ancillary, _, _ = sock.recvmsg(_HEADER.size, _ANCILLARY_BYTES, socket.MSG_WAITALL)
+    for level, kind, payload in ancillary:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+            descriptors += array.array("i", payload[: len(payload) - len(payload) % _FD_BYTES])
+    if not data or len(data) == _HEADER.size:
+        return data or None
+    rest = _receive_exactly(sock, _HEADER.size - len(data))
+    return None if rest is None else data + rest
 
 
 def _receive_exactly(sock: socket.socket, count: int) -> bytes | None:

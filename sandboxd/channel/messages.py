@@ -75,7 +75,28 @@ class CallReply(_Message, frozen=True, tag="call_reply"):
     error_hint: str = ""
 
 
-HostMessage: TypeAlias = Configure | Run | Inspect | CallReply
+class Fork(_Message, frozen=True, tag="fork"):
+    """Make a copy of this process that waits for messages of its own. Three descriptors come along: the
+    copy's channel, stdout and stderr. Only an idle guest is asked, and only one with a single thread."""
+
+    fork_id: int
+
+
+class Restore(_Message, frozen=True, tag="restore"):
+    """Make the workspace what it was when this copy was made; the copy is a session from now on."""
+
+    request_id: int
+    directory: str = ""
+    """Where its files are from now on; empty keeps the directory it was copied with."""
+
+
+class RemoveFiles(_Message, frozen=True, tag="remove_files"):
+    """Remove the directory of a branch that has ended; nothing is answered."""
+
+    directory: str
+
+
+HostMessage: TypeAlias = Configure | Run | Inspect | CallReply | Fork | Restore | RemoveFiles
 
 # --- guest to host -----------------------------------------------------------------------------
 
@@ -197,6 +218,40 @@ class Call(_Message, frozen=True, tag="call"):
     line: int = 0
 
 
+class Copied(_Message, frozen=True, tag="copied"):
+    """The first word of a copy, on its own channel: it is complete and waits."""
+
+    fork_id: int
+    file_bytes: int = 0
+    """Size of the workspace files that it holds in memory."""
+
+
+class ForkFailed(_Message, frozen=True, tag="fork_failed"):
+    """There is no copy: said by the guest when it could not fork, by the copy when it gave up."""
+
+    fork_id: int
+    problem: str
+    too_large: bool = False
+    """It was the size of the workspace or a lack of memory."""
+
+
+class Restored(_Message, frozen=True, tag="restored"):
+    """The workspace is what it was; `problem` says what could not be put back."""
+
+    request_id: int
+    problem: str = ""
+
+
 GuestMessage: TypeAlias = (
-    Ready | SetupFailed | LogEntry | Inspected | LogDropped | Finished | StateReport | Call
+    Ready
+    | SetupFailed
+    | LogEntry
+    | Inspected
+    | LogDropped
+    | Finished
+    | StateReport
+    | Call
+    | Copied
+    | ForkFailed
+    | Restored
 )

@@ -7,8 +7,19 @@ import linecache
 import socket
 
 from sandboxd.channel.framing import ChannelBroken, encode_frame
-from sandboxd.channel.messages import Configure, FailureReport, Finished, HostMessage, Inspect, Run
+from sandboxd.channel.messages import (
+    Configure,
+    FailureReport,
+    Finished,
+    Fork,
+    HostMessage,
+    Inspect,
+    RemoveFiles,
+    Restore,
+    Run,
+)
 from sandboxd.guest import state
+from sandboxd.guest.copies import serve_fork, serve_remove_files, serve_restore
 from sandboxd.guest.failures import out_of_memory, unreported
 from sandboxd.guest.runner import Runner
 from sandboxd.guest.session import Session
@@ -48,6 +59,12 @@ def _serve_message(runner: Runner, message: HostMessage) -> None:
             _serve_run(runner, message)
         case Inspect():
             runner.session.send(state.report(runner.session, message))
+        case Fork():
+            serve_fork(runner.session, message)
+        case Restore():
+            serve_restore(runner.session, message)
+        case RemoveFiles():
+            serve_remove_files(runner.session, message)
 
 
 def _serve_run(runner: Runner, message: Run) -> None:

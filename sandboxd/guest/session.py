@@ -2,6 +2,7 @@
 
 import gc
 import mmap
+import os
 import select
 import socket
 import sys
@@ -13,6 +14,7 @@ from typing import Any
 from sandboxd.channel.framing import encode_frame, receive_host_message
 from sandboxd.channel.messages import CallReply, Configure, GuestMessage, HostMessage, LanguageRules
 from sandboxd.guest.capture import Output
+from sandboxd.guest.files import WorkspaceFiles
 from sandboxd.guest.interrupts import Interrupts, run_shielded
 from sandboxd.guest.language import Language
 
@@ -50,6 +52,12 @@ class Session:
         self.output = Output()
         self.active_run: int | None = None
         """Id of the execution that runs now."""
+        self.descriptors: list[int] = []
+        """Received beside the host's last message and not yet taken."""
+        self.workspace = os.environ.get("HOME", "/")
+        """Directory of the session's files; a branch has its own."""
+        self.kept_files: WorkspaceFiles | None = None
+        """In a copy that waits: the files to put back."""
         self._send_lock = threading.Lock()
         self._receive_lock = threading.Lock()
         self._replies: dict[int, CallReply] = {}
@@ -95,6 +103,11 @@ class Session:
             self._reserve = None
         gc.collect()
 
+    def take_descriptors(self) -> list[int]:
+        """What came beside the last message; the caller owns it."""
+        taken, self.descriptors = self.descriptors, []
+        return taken
+
     def send(self, message: GuestMessage) -> None:
         """Sends one whole message, or raises OSError when the host is gone."""
         self.send_frame(encode_frame(message))
@@ -114,7 +127,7 @@ class Session:
         Replies that nobody waits for any more, because their caller was interrupted, are dropped.
         """
         while True:
-            message = run_shielded(lambda: receive_host_message(self.channel))
+            message = run_shielded(lambda: receive_host_message(self.channel, self.descriptors))
             if not isinstance(message, CallReply):
                 return message
 

@@ -103,6 +103,14 @@ class Cgroup:
                 return int(line.split()[1])
         return 0
 
+    def pids(self) -> list[int]:
+        """Processes in the group, zombies left out; none when it is gone."""
+        try:
+            text = (self._directories["memory"] / "cgroup.procs").read_text()
+        except OSError:
+            return []
+        return [int(line) for line in text.split() if line != "0"]
+
     def remove(self) -> bool:
         """Removes the directories; busy for some milliseconds after the last process. Blocks shortly."""
         if self._peak is not None and self._peak >= 0:

@@ -36,9 +36,9 @@ class ForkGate:
         """Lets the next fork of process `pid` (as the host sees it) through."""
         self._ordered[pid] = self._ordered.get(pid, 0) + 1
 
-    def withdraw(self, pid: int) -> None:
-        """Takes back what `allow_one` allowed and was not used."""
-        self._ordered.pop(pid, None)
+    def withdraw(self, pid: int) -> int:
+        """Takes back what `allow_one` allowed and was not used; returns how many forks that is."""
+        return self._ordered.pop(pid, 0)
 
     def close(self) -> None:
         """Stops answering: whoever still asks gets ENOSYS from the kernel."""

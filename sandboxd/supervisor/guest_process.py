@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import os
 import signal
 import socket
@@ -10,10 +11,11 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from sandboxd.channel.framing import ChannelBroken, FrameBuffer, decode_guest_message, encode_frame
-from sandboxd.channel.messages import GuestMessage, HostMessage, Ready, SetupFailed
+from sandboxd.channel.messages import Copied, ForkFailed, GuestMessage, HostMessage, Ready, SetupFailed
 from sandboxd.errors import GuestSetupFailed
-from sandboxd.supervisor import pidfds
+from sandboxd.supervisor import greetings, pidfds
 from sandboxd.supervisor.cgroups import Cgroup
+from sandboxd.supervisor.family import Family
 from sandboxd.supervisor.fork_gate import ForkGate
 
 OutputStream = Literal["stdout", "stderr"]
@@ -23,6 +25,12 @@ _MAX_STRAY_MESSAGES = 64
 _REAP_REPORT_SECONDS = 2.0
 _SETUP_FRAME_BYTES = 64 * 1024
 _EOF_GRACE_SECONDS = 0.02
+_STATUS_TRIES = 50
+_STATUS_PAUSE_SECONDS = 0.002
+
+
+_KILLED_STATUSES = (signal.SIGKILL, None)
+"""What an OOM kill looks like; None where the kernel does not tell."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,16 +91,27 @@ class _NobodyListens:
 class GuestProcess:
     """Owns the descriptors of one guest. One sink at a time; the exit is a future that always resolves."""
 
-    def __init__(self, *, guest_id: int, uid: int, channel: socket.socket, stdout: int, stderr: int) -> None:
+    def __init__(
+        self,
+        *,
+        guest_id: int,
+        family: Family,
+        channel: socket.socket,
+        stdout: int,
+        stderr: int,
+        copy_of: "GuestProcess | None" = None,
+    ) -> None:
         self.guest_id = guest_id
-        self.uid = uid
+        self.family = family
+        self.copy_of: int = copy_of.pid if copy_of else 0
+        """Process id of the guest that forked it; 0 for one that the zygote made."""
+        self.parked = copy_of is not None
+        """It waits to become a session and runs no user code."""
         self.pidfd = -1
-        self.pid = -1
+        self.pid: int = -1
         """As the host sees it; only for reading /proc and for the fork gate, never for signals."""
-        self.base_resident_bytes = 0
+        self.base_resident_bytes: int = copy_of.base_resident_bytes if copy_of else 0
         """VmRSS when it became ready: what it shares with its zygote."""
-        self.cgroup: Cgroup | None = None
-        self.gate: ForkGate | None = None
         loop = asyncio.get_running_loop()
         self.exited: asyncio.Future[GuestExit] = loop.create_future()
         self._loop = loop
@@ -110,16 +129,30 @@ class GuestProcess:
         self._reaped = asyncio.Event()
         self._on_gone: list[Callable[[GuestProcess], None]] = []
         channel.setblocking(False)
+        if copy_of:
+            self._frames.max_frame_bytes = copy_of._frames.max_frame_bytes
+            greetings.ask_for_sender(channel)
         for descriptor in (stdout, stderr):
             os.set_blocking(descriptor, False)
         self._watch(channel.fileno(), self._greeting_readable)
 
     # --- life ------------------------------------------------------------------------------------
 
+    @property
+    def cgroup(self) -> Cgroup | None:
+        """The control group, shared with its family."""
+        return self.family.cgroup
+
+    @property
+    def gate(self) -> ForkGate | None:
+        """The fork gate, shared with its family."""
+        return self.family.gate
+
     def adopt(self, pidfd: int) -> None:
         """The process exists: watch it. Takes over the descriptor."""
         self.pidfd = pidfd
         self.pid = pidfds.pid_of(pidfd)
+        self.family.join(self)
         self._watch(pidfd, self._died)
         for stream in self._streams:
             self.resume_output(stream)
@@ -183,6 +216,14 @@ class GuestProcess:
         self._outgoing += encode_frame(message)
         self._flush()
 
+    def send_beside(self, message: HostMessage, descriptors: list[int]) -> None:
+        """Sends a message at once with `descriptors` beside it; OSError when it can't be sent whole."""
+        if self._outgoing or self._channel.fileno() < 0:
+            raise OSError(errno.EAGAIN, "the channel is not free")
+        frame = encode_frame(message)
+        if socket.send_fds(self._channel, [frame], descriptors) != len(frame):
+            raise OSError(errno.EAGAIN, "the channel is full")
+
     def listen(self, sink: GuestSink | None) -> None:
         """Makes `sink` the one who takes messages and output; None for nobody."""
         self._sink = sink or self._stray
@@ -219,33 +260,56 @@ class GuestProcess:
             self._loop.remove_reader(descriptor)
 
     def _greeting_readable(self) -> None:
-        try:
-            data, descriptors, _, _ = socket.recv_fds(self._channel, _SETUP_FRAME_BYTES, 1)
-        except (BlockingIOError, InterruptedError):
+        greeting = greetings.receive(self._channel, _SETUP_FRAME_BYTES)
+        if greeting is None:
             return
-        except OSError:
-            data, descriptors = b"", []
-        if descriptors:
-            self.gate = ForkGate(descriptors[0])
-        if not data:
+        if greeting.sender >= 0:
+            self._take_sender(greeting.sender)
+        if greeting.descriptor >= 0:
+            self._take_listener(greeting.descriptor)
+        if not greeting.data:
             self._unwatch(self._channel.fileno())
             self._not_ready("start", "the guest closed its channel")
             return
-        self._take(data, self._greet)
+        self._take(greeting.data, self._greet)
+
+    def _take_sender(self, pidfd: int) -> None:
+        """The sender is the copy if it is a process that nobody has known before."""
+        pid = pidfds.pid_of(pidfd)
+        known = {member.pid for member in self.family.members}
+        if self.copy_of and self.pidfd < 0 and pid > 0 and pid not in known:
+            self.adopt(pidfd)
+        else:
+            os.close(pidfd)
+
+    def _take_listener(self, descriptor: int) -> None:
+        if self.copy_of or self.family.gate is not None:
+            os.close(descriptor)
+        else:
+            self.family.gate = ForkGate(descriptor)
 
     def _greet(self, message: GuestMessage) -> None:
         if self._ready.done():
             return
-        if isinstance(message, Ready) and message.fork_gate == (self.gate is not None):
+        if isinstance(message, SetupFailed):
+            self._not_ready(message.step, message.problem)
+        elif isinstance(message, ForkFailed) and self.copy_of:
+            self._not_ready("too large" if message.too_large else "copy", message.problem[:500])
+        elif self._is_greeting(message):
             self._unwatch(self._channel.fileno())
             self._watch(self._channel.fileno(), self._channel_readable)
-            if self.cgroup is None:  # a group counts what is the guest's own by itself
+            if self.copy_of:
+                greetings.ask_for_sender(self._channel, wanted=False)
+            elif self.cgroup is None:  # a group counts what is the guest's own by itself
                 (self.base_resident_bytes,) = pidfds.status_bytes(self.pid, "VmRSS")
             self._ready.set_result(None)
-        elif isinstance(message, SetupFailed):
-            self._not_ready(message.step, message.problem)
         else:
             raise ChannelBroken("no greeting")
+
+    def _is_greeting(self, message: GuestMessage) -> bool:
+        if self.copy_of:
+            return isinstance(message, Copied) and message.fork_id == self.guest_id and self.pidfd >= 0
+        return isinstance(message, Ready) and message.fork_gate == (self.gate is not None)
 
     def _not_ready(self, step: str, problem: str) -> None:
         self._refuse(step, problem)
@@ -321,10 +385,22 @@ class GuestProcess:
         self._loop.create_task(self._bury())
 
     async def _bury(self) -> None:
+        if self.copy_of:
+            await self._learn_status()
+            self._finish()
+            return
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_REAP_REPORT_SECONDS):
                 await self._reaped.wait()
         self._finish()
+
+    async def _learn_status(self) -> None:
+        """Nobody reaps a copy for us: its parent ignores it, or is dead and the zygote reaps it."""
+        for _ in range(_STATUS_TRIES):
+            self._status = pidfds.exit_status(self.pidfd)
+            if self._status is not None or not pidfds.tells_exit_status():
+                return
+            await asyncio.sleep(_STATUS_PAUSE_SECONDS)
 
     def _finish(self) -> None:
         if self.exited.done():
@@ -333,20 +409,21 @@ class GuestProcess:
             self._last_words()
         self.drain_output()
         group = self.cgroup
-        oom = bool(group and group.oom_kills())
+        oom = not self._killed_for and self._status in _KILLED_STATUSES and self.family.claim_oom_kill()
         self._refuse("start", "the guest died before it was ready")
         self._close()
         self.exited.set_result(
             GuestExit(
                 status=self._status,
                 killed_for=self._killed_for,
-                oom_killed=oom and not self._killed_for,
+                oom_killed=oom,
                 cpu_nanos=self._cpu_nanos,
                 peak_memory_bytes=group.peak_memory_bytes() if group else 0,
             )
         )
         for callback in self._on_gone:
             callback(self)
+        self.family.leave(self)
 
     def _last_words(self) -> None:
         """Reads what arrived before the death; a reader that is gone stops it."""
@@ -369,8 +446,6 @@ class GuestProcess:
             if descriptor >= 0:
                 os.close(descriptor)
                 self._streams[stream] = -1
-        if self.gate:
-            self.gate.close()
         if self.pidfd >= 0:
             os.close(self.pidfd)
             self.pidfd = -1

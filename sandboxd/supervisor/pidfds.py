@@ -1,11 +1,19 @@
 """Processes by descriptor: a pidfd never names another process, as a reused pid would. See pidfd_open(2)."""
 
 import contextlib
+import fcntl
+import os
 import signal
+import struct
 import time
 from pathlib import Path
 
 _CPUCLOCK_SCHED = 2  # linux/posix-timers.h
+_GET_INFO = 0xC040FF0B  # PIDFD_GET_INFO of linux/pidfd.h, since Linux 6.13
+_INFO = struct.Struct("=QQIIIIIIIIIIIi")
+"""struct pidfd_info: mask, cgroup id, pid, tgid, ppid, eight ids, exit code."""
+_INFO_PID = 1
+_INFO_EXIT = 8  # since Linux 6.15, once the process is reaped
 
 
 def send_signal(pidfd: int, number: signal.Signals) -> bool:
@@ -23,6 +31,44 @@ def pid_of(pidfd: int) -> int:
         if line.startswith("Pid:"):
             return int(line.split()[1])
     return -1
+
+
+def parent_of(pid: int) -> int:
+    """Process id of the parent as this process sees it; -1 when `pid` is gone."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return -1
+    return int(text.rpartition(")")[2].split()[1])
+
+
+def exit_status(pidfd: int) -> int | None:
+    """The exit status, as waitpid(2) gives it, of a process that somebody else has reaped.
+
+    None before it is reaped and on a kernel that does not tell.
+    """
+    buffer = bytearray(_INFO.size)
+    _INFO.pack_into(buffer, 0, _INFO_EXIT, *([0] * 13))
+    try:
+        fcntl.ioctl(pidfd, _GET_INFO, buffer, True)
+    except OSError:
+        return None
+    mask, *_, code = _INFO.unpack(buffer)
+    return code if mask & _INFO_EXIT else None
+
+
+def tells_exit_status() -> bool:
+    """Whether the kernel has `exit_status` at all."""
+    pidfd = os.pidfd_open(os.getpid())
+    try:
+        buffer = bytearray(_INFO.size)
+        _INFO.pack_into(buffer, 0, _INFO_PID, *([0] * 13))
+        fcntl.ioctl(pidfd, _GET_INFO, buffer, True)
+    except OSError:
+        return False
+    finally:
+        os.close(pidfd)
+    return True
 
 
 def cpu_nanos(pid: int) -> int:

@@ -2,10 +2,7 @@
 
 import asyncio
 import itertools
-import os
-import socket
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 
 from sandboxd.channel.orders import Spawn
 from sandboxd.errors import GuestSetupFailed, SandboxdError
@@ -13,6 +10,8 @@ from sandboxd.isolation.plan import UID_BASE, UID_COUNT
 from sandboxd.isolation.rlimits import ResourceLimits
 from sandboxd.limits import MIB, Limits
 from sandboxd.supervisor.cgroups import Cgroup, CgroupLimits, CgroupTree
+from sandboxd.supervisor.copying import copy_guest, open_guest
+from sandboxd.supervisor.family import MOST_PROCESSES, Family, GuestShape
 from sandboxd.supervisor.guest_process import GuestProcess
 from sandboxd.supervisor.zygote_process import ZygoteProcess
 
@@ -20,17 +19,6 @@ _ADDRESS_SPACE_SLACK = 100 * MIB
 """Mappings that cost no memory: thread stacks, guard pages, reserved arenas."""
 _SPAWN_SECONDS = 20.0
 _HOSTNAME = "sandbox"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GuestShape:
-    """The limits that are set when a guest is made and can't be changed later."""
-
-    memory_bytes: int
-    open_files: int
-    threads: int
-    workspace_bytes: int
-    workspace_inodes: int
 
 
 def shape_of(limits: Limits) -> GuestShape:
@@ -58,18 +46,25 @@ class Spawner:
 
     async def spawn(self, zygote: ZygoteProcess, shape: GuestShape, *, cpu_percent: int) -> GuestProcess:
         """A guest that is locked down and waits for its configuration."""
-        guest_id = next(self._numbers)
-        uid = self._take_uid(zygote)
+        family = Family(
+            number=next(self._numbers),
+            uid=self._take_uid(zygote),
+            zygote=zygote,
+            shape=shape,
+            release=self._released,
+        )
         try:
-            group = await self._create_group(guest_id, shape, cpu_percent)
-            try:
-                return await self._spawn(zygote, shape, guest_id=guest_id, uid=uid, group=group)
-            except BaseException:
-                self._remove_group(group)
-                raise
+            family.cgroup = await self._create_group(family.number, shape, cpu_percent)
+            guest = await self._spawn(zygote, shape, family)
         except BaseException:
-            self._used_uids.discard(uid)
+            if not family.members:
+                family.close()
             raise
+        return guest
+
+    async def copy(self, guest: GuestProcess) -> GuestProcess:
+        """A copy of an idle guest that waits for messages; `CopyFailed` leaves nothing."""
+        return await copy_guest(guest, next(self._numbers))
 
     def apply_cpu(self, guest: GuestProcess, shape: GuestShape, *, cpu_percent: int) -> None:
         """Changes the CPU share of a guest made with another one."""
@@ -110,14 +105,11 @@ class Spawner:
             self._removals.add(removal)
             removal.add_done_callback(self._removals.discard)
 
-    async def _spawn(
-        self, zygote: ZygoteProcess, shape: GuestShape, *, guest_id: int, uid: int, group: Cgroup | None
-    ) -> GuestProcess:
-        guest, descriptors = _open_guest(guest_id, uid)
-        guest.cgroup = group
+    async def _spawn(self, zygote: ZygoteProcess, shape: GuestShape, family: Family) -> GuestProcess:
+        guest, descriptors = open_guest(family.number, family)
         order = Spawn(
-            guest_id=guest_id,
-            uid=uid if not uid or zygote.plan.user_namespace else UID_BASE + uid,
+            guest_id=guest.guest_id,
+            uid=family.uid if not family.uid or zygote.plan.user_namespace else UID_BASE + family.uid,
             limits=_resource_limits(zygote, shape),
             workspace_bytes=shape.workspace_bytes,
             workspace_inodes=shape.workspace_inodes,
@@ -128,6 +120,7 @@ class Spawner:
                 await zygote.spawn(order, guest, descriptors)
                 await guest.ready()
                 await self._attach(guest)
+                family.allow_tasks(guest)
         except TimeoutError:
             guest.kill("not ready in time")
             raise GuestSetupFailed(step="start", problem=f"not ready within {_SPAWN_SECONDS:g} s") from None
@@ -135,7 +128,6 @@ class Spawner:
             guest.kill("not needed")
             await _settled(guest)
             raise
-        guest.when_gone(self._cleared)
         return guest
 
     async def _attach(self, guest: GuestProcess) -> None:
@@ -146,9 +138,12 @@ class Spawner:
         except OSError as error:
             raise GuestSetupFailed(step="cgroup", problem=str(error)) from error
 
-    def _cleared(self, guest: GuestProcess) -> None:
-        self._used_uids.discard(guest.uid)
-        self._remove_group(guest.cgroup)
+    def _released(self, family: Family) -> None:
+        """The last guest of a family is gone: nothing may be left in its group; then it and the id are free."""
+        if family.cgroup is not None:
+            family.sweep_strays()
+        self._used_uids.discard(family.uid)
+        self._remove_group(family.cgroup)
 
 
 async def _settled(guest: GuestProcess) -> None:
@@ -157,8 +152,9 @@ async def _settled(guest: GuestProcess) -> None:
 
 def _group_limits(shape: GuestShape, cpu_percent: int) -> CgroupLimits:
     return CgroupLimits(
-        # The workspace's pages are charged to the group, beside the memory of the guest itself.
-        memory_bytes=shape.memory_bytes + shape.workspace_bytes,
+        # What the guest may have, once more for the states that are kept of it, and the workspace, whose
+        # pages are charged to the group. The guest alone is held by its resource limits.
+        memory_bytes=2 * shape.memory_bytes + shape.workspace_bytes,
         cpu_percent=cpu_percent,
     )
 
@@ -168,24 +164,6 @@ def _resource_limits(zygote: ZygoteProcess, shape: GuestShape) -> ResourceLimits
         data_bytes=zygote.base_data_bytes + shape.memory_bytes,
         address_space_bytes=zygote.base_address_space_bytes + shape.memory_bytes + _ADDRESS_SPACE_SLACK,
         open_files=shape.open_files,
-        processes=shape.threads + 1,
+        processes=MOST_PROCESSES if zygote.plan.fork_gate else shape.threads + 1,
         file_bytes=shape.workspace_bytes,
     )
-
-
-def _open_guest(guest_id: int, uid: int) -> tuple[GuestProcess, list[int]]:
-    """The host's half of the descriptors in a `GuestProcess`, the guest's half as numbers."""
-    ours, theirs = socket.socketpair()
-    opened = [ours.detach(), theirs.detach()]
-    try:
-        opened += os.pipe2(os.O_CLOEXEC)
-        opened += os.pipe2(os.O_CLOEXEC)
-    except OSError as error:
-        for descriptor in opened:
-            os.close(descriptor)
-        raise GuestSetupFailed(step="descriptors", problem=str(error)) from error
-    channel, their_channel, stdout, their_stdout, stderr, their_stderr = opened
-    guest = GuestProcess(
-        guest_id=guest_id, uid=uid, channel=socket.socket(fileno=channel), stdout=stdout, stderr=stderr
-    )
-    return guest, [their_channel, their_stdout, their_stderr]

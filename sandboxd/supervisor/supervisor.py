@@ -11,6 +11,7 @@ import structlog
 from sandboxd.errors import SandboxdError, ZygoteUnavailable
 from sandboxd.isolation.plan import Grade
 from sandboxd.limits import Limits
+from sandboxd.supervisor import greetings
 from sandboxd.supervisor.guest_process import GuestProcess
 from sandboxd.supervisor.pool import GuestPool
 from sandboxd.supervisor.probing import HostIsolation, LayerReport
@@ -62,6 +63,7 @@ class Supervisor:
         self._retiring: set[ZygoteProcess] = set()
         self._have_zygote = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
+        self._knows_senders = greetings.knows_senders()
         self._versions: tuple[str, dict[str, str]] = ("", {})
 
     @property
@@ -78,6 +80,18 @@ class Supervisor:
     def has_cgroups(self) -> bool:
         """Whether the kernel holds the CPU share; else a `cpu_controller` must."""
         return self._isolation.cgroups is not None
+
+    @property
+    def checkpoints_missing(self) -> str:
+        """Why guests can't be copied; empty where they can."""
+        plan = self._isolation.plan
+        if not plan.namespaces:
+            return "without namespaces a copy would not end with the session's other processes"
+        if not plan.fork_gate:
+            return "the kernel does not let the server decide about forks (seccomp user notification)"
+        if not self._knows_senders:
+            return "the kernel does not name the sender of a message by pidfd (Linux 6.5)"
+        return ""
 
     @property
     def has_workspace(self) -> bool:
@@ -137,6 +151,10 @@ class Supervisor:
         if limits.cpu_percent != self._default_limits.cpu_percent:
             self._spawner.apply_cpu(guest, shape, cpu_percent=limits.cpu_percent)
         return guest
+
+    async def copy(self, guest: GuestProcess) -> GuestProcess:
+        """A parked copy of an idle guest; it is the caller's, who must kill it. `CopyFailed` says why not."""
+        return await self._spawner.copy(guest)
 
     async def _make_default(self) -> GuestProcess:
         zygote = await self._current_zygote()

@@ -101,7 +101,7 @@ class ZygoteProcess:
             except OSError as error:
                 raise ZygoteUnavailable(problem=f"the zygote takes no orders: {error}") from error
         except ZygoteUnavailable:
-            self._forget(order.guest_id)
+            self.forget(order.guest_id)
             raise
         finally:
             for descriptor in descriptors:
@@ -112,9 +112,9 @@ class ZygoteProcess:
         except BaseException:
             if not made.done() or made.cancelled():
                 made.cancel()
-            self._forget(order.guest_id)
+            self.forget(order.guest_id)
             raise
-        guest.when_gone(lambda gone: self._forget(gone.guest_id))
+        guest.when_gone(lambda gone: self.forget(gone.guest_id))
 
     def kill(self) -> None:
         """Ends it and with it every guest."""
@@ -133,7 +133,8 @@ class ZygoteProcess:
         """Process id of the zygote proper as the host sees it."""
         return pidfds.pid_of(self._pidfd) if self._pidfd >= 0 else -1
 
-    def _forget(self, guest_id: int) -> None:
+    def forget(self, guest_id: int) -> None:
+        """A guest is gone."""
         self.guests.pop(guest_id, None)
         self._spawning.pop(guest_id, None)
 
