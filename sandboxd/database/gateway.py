@@ -36,11 +36,15 @@ class DatabaseGateway:
         audit: AuditSink,
         max_workers: int = 4,
         worker_memory_bytes: int = _WORKER_MEMORY_BYTES,
+        guarded: bool = True,
     ) -> None:
+        """`guarded` False leaves the guard out, to see what the engines stop alone; only tests do."""
         self.databases = {database.name: database for database in databases}
         self._audit = audit
         opened = OpenDatabases(
-            databases=[database.spec() for database in databases], memory_bytes=worker_memory_bytes
+            databases=[database.spec() for database in databases],
+            memory_bytes=worker_memory_bytes,
+            guard=guarded,
         )
         self._pool = WorkerPool(opened, max_workers=max_workers)
         self._turns = Turns()

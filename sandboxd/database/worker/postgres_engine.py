@@ -66,7 +66,7 @@ class PostgresDatabase:
         """The server's version; connects."""
         connection = await self._connect()
         version = connection.get_server_version()
-        return f"PostgreSQL {version.major}.{version.minor}"
+        return f"PostgreSQL {version.major}.{version.micro}"
 
     async def catalog(self) -> PostgresCatalog:
         """Reads the catalogue anew."""
@@ -167,6 +167,10 @@ class PostgresDatabase:
                 await connection.execute(_SCRUB)
         except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError):
             await self._drop()
+
+    async def close(self) -> None:
+        """Drops the connection."""
+        await self._drop()
 
     async def _drop(self) -> None:
         if self._connection is not None:

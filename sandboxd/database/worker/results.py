@@ -66,7 +66,17 @@ def typed(value: Any) -> Value:  # noqa: C901, PLR0912  # one line a type
         case dict():
             return values.JsonValue(json_text(value))
         case _:
-            return values.TextValue(str(value), len(str(value)))
+            text = _range_text(value) if hasattr(value, "lower_inc") else str(value)
+            return values.TextValue(text, len(text))
+
+
+def _range_text(value: Any) -> str:
+    """A PostgreSQL range as PostgreSQL writes it."""
+    if value.isempty:
+        return "empty"
+    lower = "" if value.lower is None else str(value.lower)
+    upper = "" if value.upper is None else str(value.upper)
+    return f"{'[' if value.lower_inc else '('}{lower},{upper}{']' if value.upper_inc else ')'}"
 
 
 def _typed_datetime(value: datetime) -> Value:
@@ -124,7 +134,7 @@ def size_of(cells: Iterable[Any]) -> int:
     cells = tuple(cells)
     total = 0
     for kind in set(map(type, cells)):
-        fixed = _FIXED_SIZES.get(kind)
+        fixed = 16 if issubclass(kind, UUID) else _FIXED_SIZES.get(kind)
         same = cells if len(set(map(type, cells))) == 1 else [cell for cell in cells if type(cell) is kind]
         if fixed is not None:
             total += fixed * len(same)

@@ -284,7 +284,12 @@ class _Postgres(_Served):
         work = asyncio.ensure_future(self._database.run(plan, values_of(plan, request), request, sink))
         # Whatever the host says now is Cancel, or that it is gone.
         sock = sink.service.host_socket
-        self._loop.add_reader(sock, work.cancel)
+
+        def cancel() -> None:
+            self._loop.remove_reader(sock)  # it stays readable: one cancellation is enough
+            work.cancel()
+
+        self._loop.add_reader(sock, cancel)
         try:
             result: tuple[RowCollector, int] = await work
         finally:

@@ -95,6 +95,12 @@ class SqliteDatabase:
             raise _unavailable() from error
         return self._schema
 
+    def close(self) -> None:
+        """Closes the reading connection."""
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
+
     def run(self, run: Run, sink: Sink) -> Ran:
         """Runs one statement and sends its rows; raises `Refusal`."""
         schema = self.schema()
