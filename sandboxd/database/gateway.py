@@ -60,9 +60,13 @@ class DatabaseGateway:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        await self.recorded()
+        await self._pool.close()
+
+    async def recorded(self) -> None:
+        """Waits until the records of all queries that have ended are written, 5 s at most."""
         if self._records:
             await asyncio.wait(list(self._records), timeout=5)
-        await self._pool.close()
 
     @property
     def worker_pids(self) -> list[int]:

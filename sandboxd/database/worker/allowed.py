@@ -126,7 +126,7 @@ def postgres_functions(catalog: Iterable[CatalogFunction], extra: Iterable[str] 
 
 _SQLITE_ALLOWED = words(
     """
-    abs changes char coalesce concat concat_ws format glob hex ifnull iif instr length like likelihood
+    abs changes char current_date current_time current_timestamp coalesce concat concat_ws format glob hex ifnull iif instr length like likelihood
     likely lower ltrim max min nullif octet_length printf quote random randomblob replace round rtrim
     sign soundex substr substring trim typeof unhex unicode unlikely upper zeroblob avg count
     group_concat string_agg sum total median percentile date time datetime julianday unixepoch strftime

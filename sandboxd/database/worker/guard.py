@@ -61,7 +61,7 @@ def judge(text: str, lexed: LexedText, visible: Visible) -> Verdict:
     explained = _EXPLAIN.match(text)
     tree = _parse(text[explained.end() :] if explained else text, visible.dialect)
     is_write = isinstance(tree, exp.Insert | exp.Update | exp.Delete)
-    if not is_write and not isinstance(tree, exp.Query):
+    if not is_write and not isinstance(tree, exp.Query | exp.Values):
         _refuse_root(tree)
     if is_write and explained:
         raise _denied("EXPLAIN of a statement that writes")

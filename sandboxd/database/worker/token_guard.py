@@ -29,7 +29,7 @@ def check_tokens(
     called: dict[str, None] = {}
     unexplained: list[str] = []
     for index, token in enumerate(tokens):
-        if token.kind not in _NAMES:
+        if token.kind not in _NAMES or _is_sampling(tokens, index):
             continue
         name = _folded(token, dialect)
         if dialect == "postgres":
@@ -100,6 +100,12 @@ def _alias_name(node: exp.Expr, dialect: Dialect) -> str:
         return ""
     text = str(name.this)
     return text if name.args.get("quoted") and dialect == "postgres" else ascii_lower(text)
+
+
+def _is_sampling(tokens: list[Token], index: int) -> bool:
+    """`TABLESAMPLE SYSTEM (10)` names a method, which PostgreSQL keeps among its functions."""
+    is_method = tokens[index].kind is TokenKind.WORD and tokens[index].name in ("system", "bernoulli")
+    return is_method and index > 0 and tokens[index - 1].name == "tablesample"
 
 
 def _is(tokens: list[Token], index: int, sign: str) -> bool:
