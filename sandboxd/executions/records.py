@@ -57,7 +57,6 @@ def outcome(execution: Execution, result: ExecutionResult) -> ExecutionOutcome:
         usage=msgspec.json.encode(usage).decode(),
         limit_receipt=msgspec.json.encode(result.limit_receipt).decode() if result.limit_receipt else None,
         limit_name=result.limit_receipt.limit.value if result.limit_receipt else None,
-        limit_name=result.limit_receipt.limit.value if result.limit_receipt else None,
         failure=f"{failure.kind.value}: {failure.message}"[:1000] if failure else None,
         phases=PhaseDurations(
             queue_us=round(usage.queue_seconds * _MICROS),
