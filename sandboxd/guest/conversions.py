@@ -355,3 +355,6 @@ _BASES: tuple[tuple[type, Convert], ...] = (
     (decimal.Decimal, _decimal),
 )
 """Read through the builtin they derive from; the first that fits."""
+
+LEAF_BASES = (enum.Enum, int, float, str, bytes, decimal.Decimal)
+"""Those of the bases whose values hold no other values."""

@@ -9,13 +9,22 @@ from itertools import islice
 from typing import Any
 
 from sandboxd.channel.values import (
+    BoolValue,
+    BytesValue,
+    ComplexValue,
     DescriptionValue,
+    FloatValue,
+    IntValue,
+    LocalDatetimeValue,
     MapValue,
+    NullValue,
     RecordValue,
     TextValue,
+    TimestampValue,
+    UuidValue,
     Value,
 )
-from sandboxd.guest.conversions import SCALARS, converter_for
+from sandboxd.guest.conversions import LEAF_BASES, SCALARS, converter_for
 from sandboxd.guest.summary import summarize
 from sandboxd.guest.type_names import clean_text, type_name
 
@@ -23,7 +32,16 @@ DEEPEST = 24
 """Levels of nesting; deeper values become descriptions. A message of protobuf may nest 100 levels, and a
 level here is up to four of those."""
 _NODE_BYTES = 24
-"""What a value costs on the channel at most, beside its text."""
+"""What most values cost on the channel, beside their text."""
+_FRAME_BYTES = {NullValue: 6, BoolValue: 8, IntValue: 15, FloatValue: 17, TextValue: 18, BytesValue: 18,
+                LocalDatetimeValue: 46, UuidValue: 44, TimestampValue: 32, ComplexValue: 28}  # fmt: skip
+
+
+def frame_bytes(scalar: Value) -> int:
+    """An upper bound of what a scalar costs beside the text or the bytes it carries."""
+    if isinstance(scalar, DescriptionValue):
+        return _NODE_BYTES + len(scalar.type_name) + len(scalar.text.encode())
+    return _FRAME_BYTES.get(type(scalar), _NODE_BYTES) + len(getattr(scalar, "type_name", ""))
 
 
 class Budget:
@@ -69,9 +87,10 @@ class Describer:
         convert = converter_for(kind)
         if convert is None:
             return self.description(value)
-        if kind in SCALARS:
-            self.budget.take()
-            return convert(self, value, depth)
+        if kind in SCALARS or issubclass(kind, LEAF_BASES):
+            scalar = convert(self, value, depth)
+            self.budget.left -= frame_bytes(scalar)
+            return scalar
         if depth >= DEEPEST:
             self.budget.truncated = True
             return self.description(value)
@@ -108,7 +127,7 @@ class Describer:
             head = head[: len(head) * room // len(head.encode())]
         if len(head) < length:
             self.budget.truncated = True
-        self.budget.take(len(head.encode()))
+        self.budget.left -= len(head.encode())
         return TextValue(text=head, total_length=length, type_name=type_name_)
 
     def items(self, items: Iterable[Any], count: int, depth: int) -> list[Value]:

@@ -10,6 +10,7 @@ import platform
 import socket
 import sys
 import threading
+import warnings
 
 from sandboxd.channel.messages import Configure, LanguageRules, Run
 from sandboxd.guest.network import explain_network_off
@@ -21,7 +22,7 @@ _LAZILY_IMPORTED = (
     "asyncio.selector_events", "concurrent.futures.thread", "encodings.idna", "encodings.latin_1",
     "encodings.utf_16", "encodings.ascii", "fcntl", "numpy.linalg", "numpy.ma", "numpy.random", "pydoc",
     "pandas.core.computation.eval", "pandas.io.formats.format",
-    "pandas.io.json", "stringprep", "traceback", "zoneinfo._tzpath", "_strptime", "sqlite3",
+    "pandas.io.json", "stringprep", "traceback", "zoneinfo._tzpath", "_strptime",
 )  # fmt: skip
 """Beside the allowed modules: what they, the guest or the interpreter import at first use."""
 
@@ -62,6 +63,8 @@ def warm_up() -> dict[str, str]:
         except ImportError:
             continue  # not every Python has all of them
     explain_network_off()
+    # The programs this is made for use it; a warning on stderr at each of them would help nobody.
+    warnings.filterwarnings("ignore", r"datetime\.datetime\.utc", DeprecationWarning)
     _exercise()
     if threading.active_count() != 1:
         raise RuntimeError("the preloaded process must have one thread")

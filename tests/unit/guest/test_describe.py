@@ -388,6 +388,12 @@ def _nested() -> Iterator[Any]:
     yield pd.Series([[1, 2, 3]] * 1000)
     yield "é" * 100_000
     yield ["\U0001f600" * 10] * 10_000
+    yield [datetime.datetime(2024, 1, 31, 12, 30, 0, 1, tzinfo=zone) for zone in (None, datetime.UTC)] * 5000
+    yield [np.float32(1), np.int8(1), np.bool_(1), np.complex64(1j)] * 5000
+    yield [uuid.UUID(int=5), decimal.Decimal("1.5"), fractions.Fraction(1, 3), 10**30, Color.RED, 1j] * 5000
+    yield [None, True, 1, 1.5, "a", b"a", datetime.date(2024, 1, 1), datetime.timedelta(1)] * 5000
+    yield [object()] * 1000
+    yield [Point(1)] * 5000
     yield [[[["deep"] * 20] * 20] * 20] * 20
 
 
