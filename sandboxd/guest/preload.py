@@ -14,6 +14,7 @@ import warnings
 
 from sandboxd.channel.messages import Configure, LanguageRules, Run
 from sandboxd.guest.network import explain_network_off
+from sandboxd.guest.rows import let_json_take_rows
 from sandboxd.guest.runner import Runner
 from sandboxd.guest.session import Session
 from sandboxd.policy import ALLOWED_MODULES, BLOCKED_BUILTINS, BLOCKED_MODULES
@@ -63,6 +64,7 @@ def warm_up() -> dict[str, str]:
         except ImportError:
             continue  # not every Python has all of them
     explain_network_off()
+    let_json_take_rows()
     # The programs this is made for use it; a warning on stderr at each of them would help nobody.
     warnings.filterwarnings("ignore", r"datetime\.datetime\.utc", DeprecationWarning)
     _exercise()

@@ -1,5 +1,6 @@
 """The rows of a query as user code holds them: columns underneath, dicts where somebody looks."""
 
+import json
 from collections.abc import Generator, Sequence
 from typing import Any, overload
 
@@ -47,7 +48,7 @@ class Rows(Sequence[dict[str, Any]]):
         )
 
     def to_list(self) -> list[dict[str, Any]]:
-        """The rows as a new list, for what takes nothing but lists, such as json.dumps()."""
+        """The rows as a new list, for what takes nothing but lists."""
         return list(self._materialised())
 
     def _materialised(self) -> list[dict[str, Any]]:
@@ -94,6 +95,16 @@ class Rows(Sequence[dict[str, Any]]):
             return repr(self._materialised())
         shown = ", ".join(map(repr, self._materialised()[:_SHOWN_ROWS]))
         return f"[{shown}, ... {len(self) - _SHOWN_ROWS} more rows]"
+
+
+def let_json_take_rows() -> None:
+    """Makes json.dumps() of this process, and of its forks, write rows as the list they look like."""
+    refuse = json.JSONEncoder.default
+
+    def default(self: json.JSONEncoder, o: Any) -> Any:
+        return o.to_list() if isinstance(o, Rows) else refuse(self, o)
+
+    json.JSONEncoder.default = default  # type: ignore[method-assign]
 
 
 def _unique(names: list[str]) -> list[str]:

@@ -43,7 +43,9 @@ class GuestDied(Exception):
 class Guest:
     """The host's side of one guest: sends messages, collects what comes back."""
 
-    def __init__(self, channel: socket.socket, stdout: int, stderr: int, pid: int) -> None:
+    def __init__(
+        self, channel: socket.socket, stdout: int, stderr: int, pid: int, *, read_output: bool = True
+    ) -> None:
         self._channel = channel
         self._buffer = framing.FrameBuffer(max_frame_bytes=framing.MAX_GUEST_FRAME_BYTES)
         self._pending: list[bytes] = []
@@ -57,7 +59,7 @@ class Guest:
             threading.Thread(target=self._drain, args=(descriptor, name), daemon=True)
             for descriptor, name in ((stdout, "stdout"), (stderr, "stderr"))
         ]
-        for reader in self._readers:
+        for reader in self._readers if read_output else ():
             reader.start()
 
     def _drain(self, descriptor: int, name: str) -> None:
@@ -165,7 +167,7 @@ class Nursery:
         )
         theirs.close()
 
-    def spawn(self, *, data_bytes: int = 0) -> Guest:
+    def spawn(self, *, data_bytes: int = 0, read_output: bool = True) -> Guest:
         """A new guest; with `data_bytes` it may have so much memory beyond what it starts with."""
         ours, channel = socket.socketpair()
         stdout, stdout_end = os.pipe()
@@ -174,7 +176,7 @@ class Nursery:
         channel.close()
         os.close(stdout_end)
         os.close(stderr_end)
-        return Guest(ours, stdout, stderr, int(self._control.recv(64)))
+        return Guest(ours, stdout, stderr, int(self._control.recv(64)), read_output=read_output)
 
     def close(self) -> None:
         self._control.close()

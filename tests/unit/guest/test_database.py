@@ -91,6 +91,18 @@ frame = rows.df()
     assert _run(asking, code) == [["int64", "str", "Int64"], 2**60 + 1, True, (2, 4)]
 
 
+def test_rows_are_a_list_to_json(asking: Guest) -> None:
+    names = USERS.columns[:2]
+    reply = QueryReply(columns=names, data=USERS.data[:2], total_rows=2)
+    asking.answer = lambda call: CallReply(call_id=call.call_id, payload=encode_payload(reply))
+    code = "import json\nrows = db_query('SELECT 1')\njson.dumps({'rows': rows[:1]}), json.dumps(rows)"
+    assert _run(asking, code) == (
+        '{"rows": [{"id": 1, "name": "Ann"}]}',
+        '[{"id": 1, "name": "Ann"}, {"id": 1152921504606846977, "name": null}]',
+    )
+    assert asking.run("json.dumps(object())").failure is not None
+
+
 def test_rows_as_a_result_are_a_list_of_records(asking: Guest) -> None:
     finished = asking.run("db_query('SELECT 1')")
     assert isinstance(finished.value, v.ListValue)

@@ -141,6 +141,17 @@ def test_interrupt_while_waiting_for_the_host_and_its_late_reply_are_survived(nu
     guest.close()
 
 
+def test_write_that_nobody_reads_is_interrupted_and_forgotten(nursery: Nursery) -> None:
+    guest = nursery.spawn(read_output=False).configure()
+    guest.start("debug('started')\nwhile True:\n    print('x' * 100)")
+    guest.wait_for(LogEntry)
+    failure = guest.interrupt_like_the_host().failure
+    assert failure is not None
+    assert failure.kind == "interrupted"
+    assert guest.run("1 + 1").value == values.IntValue(value=2)
+    guest.close()
+
+
 def test_program_that_catches_the_interrupt_goes_on(guest: Guest) -> None:
     guest.start(
         "try:\n    debug('started')\n    while True: pass\nexcept KeyboardInterrupt:\n    pass\n'caught'"
