@@ -33,6 +33,8 @@ DEEPEST = 24
 level here is up to four of those."""
 _NODE_BYTES = 24
 """What most values cost on the channel, beside their text."""
+_SMALL = 2**63
+_SHORT = 200
 _FRAME_BYTES = {NullValue: 6, BoolValue: 8, IntValue: 15, FloatValue: 17, TextValue: 18, BytesValue: 18,
                 LocalDatetimeValue: 46, UuidValue: 44, TimestampValue: 32, ComplexValue: 28}  # fmt: skip
 
@@ -84,6 +86,16 @@ class Describer:
     def value(self, value: Any, depth: int) -> Value:
         """`value` itself, as far as the budget goes."""
         kind = type(value)
+        # Most of what a large value consists of, in a tenth of the time.
+        if kind is int and -_SMALL < value < _SMALL:
+            self.budget.left -= 15
+            return IntValue(value)
+        if kind is float:
+            self.budget.left -= 17
+            return FloatValue(value)
+        if kind is str and len(value) < _SHORT and self.budget.left > _SHORT and value.isascii():
+            self.budget.left -= 18 + len(value)
+            return TextValue(value, len(value))
         convert = converter_for(kind)
         if convert is None:
             return self.description(value)

@@ -46,7 +46,7 @@ class Runner:
     def configure(self, configuration: Configure) -> None:
         """Sets what holds from the next execution on."""
         self.session.configure(configuration)
-        fill_builtins(self.session.builtins, self.session.language, self._api.names())
+        self._restore_builtins()
 
     def run(self, message: Run, executor: Executor = execute) -> Finished:
         """Runs `message` and reports; whatever user code did, the session can run the next one."""
@@ -55,6 +55,8 @@ class Runner:
         session.begin_run(message.run_id)
         try:
             _reset_interpreter(session)
+            if "__import__" not in session.builtins or "debug" not in session.builtins:
+                self._restore_builtins()
             return self._report(message, self._start(message, executor))
         except MemoryError:
             session.release_reserve()
@@ -66,6 +68,9 @@ class Runner:
             session.output.flush(run_interruptible)
             session.end_run()
             session.refill_reserve()
+
+    def _restore_builtins(self) -> None:
+        fill_builtins(self.session.builtins, self.session.language, self._api.names())
 
     def _start(self, message: Run, executor: Executor) -> Outcome | FailureReport:
         """Runs the program, unless it is none."""
@@ -116,6 +121,7 @@ def _reset_interpreter(session: Session) -> None:
     session.interrupts.pending = False
     session.output.install()
     session.namespace.pop(RESULT, None)
+    session.namespace["__builtins__"] = session.builtins
     sys.setrecursionlimit(_RECURSION_LIMIT)
     sys.settrace(None)
     sys.setprofile(None)

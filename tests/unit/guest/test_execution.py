@@ -155,6 +155,15 @@ def test_functions_defined_earlier_log_into_the_current_execution(guest: Guest) 
     assert (entry.run_id, entry.message, entry.line) == (2, "second", 2)
 
 
+@pytest.mark.parametrize("source", ["__builtins__.clear()", "del __builtins__", "__builtins__ = {}"])
+def test_lost_builtins_are_back_for_the_next_execution(guest: Guest, source: str) -> None:
+    guest.run(source)
+    assert guest.run("debug('x')\nlen([1])").value == values.IntValue(value=1)
+    failure = guest.run("__builtins__['eval']('1')").failure
+    assert failure is not None
+    assert failure.kind == "policy_violation"
+
+
 @pytest.mark.parametrize("source", ["", "# nothing", "pass"])
 def test_nothing_to_do_ends_without_value_and_failure(guest: Guest, source: str) -> None:
     finished = guest.run(source)
