@@ -13,6 +13,8 @@ from sandboxd_api.v1 import execution_service_pb2, sandbox_service_pb2
 
 from tests.support.server_process import Server
 
+pytestmark = pytest.mark.timeout(400)  # the first run installs the client
+
 Call = Callable[..., "subprocess.CompletedProcess[str]"]
 
 

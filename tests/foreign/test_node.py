@@ -11,6 +11,8 @@ from sandboxd_api.v1 import database_service_pb2, execution_service_pb2, sandbox
 
 from tests.support.server_process import Server
 
+pytestmark = pytest.mark.timeout(400)  # the first run installs the client
+
 _SERVICES = {
     **sandbox_service_pb2.DESCRIPTOR.services_by_name,
     **execution_service_pb2.DESCRIPTOR.services_by_name,
