@@ -28,6 +28,7 @@ def test_methods_of_a_sandbox_are_pinned() -> None:
         "checkpoints",
         "create_processor_template",
         "debug",
+        "debug_session",
         "delete",
         "drop_checkpoint",
         "examples",
@@ -63,6 +64,7 @@ def test_methods_of_a_client_are_pinned() -> None:
         "list_sandboxes",
         "quick_execute",
         "statistics",
+        "trace",
         "wait_until_ready",
         "watch",
     }

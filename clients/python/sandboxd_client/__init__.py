@@ -10,8 +10,13 @@
 from sandboxd_client.best_of import Best
 from sandboxd_client.client import Client
 from sandboxd_client.credentials import Tls
+from sandboxd_client.debug_session import CommandRefused, DebugSession
+from sandboxd_client.debug_steps import DebugStep
+from sandboxd_client.debug_stops import Breakpoint, Stopped
+from sandboxd_client.debugging import DebugFinished
 from sandboxd_client.errors import (
     CheckpointNotFound,
+    CopyFailed,
     DeadlineExceeded,
     Denied,
     Draining,
@@ -59,6 +64,7 @@ from sandboxd_client.options import (
     WriteGrant,
 )
 from sandboxd_client.queries import QueryRecord, QueryResult, Schema
+from sandboxd_client.query_errors import DatabaseUnavailable, QueryDenied, QueryError, QueryTextError
 from sandboxd_client.results import (
     DebugInfo,
     Execution,
@@ -74,6 +80,7 @@ from sandboxd_client.results import (
 from sandboxd_client.sandbox import Sandbox
 from sandboxd_client.service import SandboxService
 from sandboxd_client.tables import Array, Column, Series, Table
+from sandboxd_client.traces import Trace
 from sandboxd_client.transport import Retry
 from sandboxd_client.value_types import Description, Interval
 from sandboxd_client.values import is_cut
@@ -81,16 +88,23 @@ from sandboxd_client.values import is_cut
 __all__ = [
     "Array",
     "Best",
+    "Breakpoint",
     "Capabilities",
     "Checkpoint",
     "CheckpointNotFound",
     "CheckpointPolicy",
     "Client",
     "Column",
+    "CommandRefused",
+    "CopyFailed",
     "Csv",
     "DatabaseGrant",
+    "DatabaseUnavailable",
     "DeadlineExceeded",
+    "DebugFinished",
     "DebugInfo",
+    "DebugSession",
+    "DebugStep",
     "Denied",
     "Description",
     "Draining",
@@ -116,9 +130,12 @@ __all__ = [
     "NotFound",
     "NotImplementedYet",
     "Output",
+    "QueryDenied",
+    "QueryError",
     "QueryLimits",
     "QueryRecord",
     "QueryResult",
+    "QueryTextError",
     "QueueFull",
     "Queued",
     "QuotaExceeded",
@@ -139,9 +156,11 @@ __all__ = [
     "Statistics",
     "Stderr",
     "Stdout",
+    "Stopped",
     "Table",
     "Tls",
     "TooManySandboxes",
+    "Trace",
     "Unauthenticated",
     "Unavailable",
     "Unreachable",

@@ -6,7 +6,7 @@ from types import TracebackType
 from typing import Literal, Self, TypeAlias, Unpack
 from uuid import uuid4
 
-from sandboxd_api.v1 import execution_service_pb2, sandbox_service_pb2
+from sandboxd_api.v1 import execution_service_pb2, sandbox_service_pb2, trace_pb2
 
 from sandboxd_client import credentials, events, info, info_from_wire, listing, streams
 from sandboxd_client.encoding import json_or_csv
@@ -23,6 +23,7 @@ from sandboxd_client.options import (
 from sandboxd_client.pending import Pending
 from sandboxd_client.results import Execution, ExecutionResult
 from sandboxd_client.sandbox import Sandbox
+from sandboxd_client.traces import Trace
 from sandboxd_client.transport import Retry, Transport
 
 Analysis: TypeAlias = Literal["summary", "correlation", "quality", "value_counts", "outliers"]
@@ -216,6 +217,15 @@ class Client:
         request = execution_service_pb2.CancelExecutionRequest(execution_id=execution_id)
         answer = await self._transport.call(self._transport.executions.CancelExecution, request)
         return result_of(answer.execution)
+
+    def trace(self, execution_id: str) -> Trace:
+        """The trace that a debug run recorded: when did a variable change, what was the state at a step."""
+
+        async def ask(query: trace_pb2.TraceQuery) -> trace_pb2.TraceAnswer:
+            request = execution_service_pb2.QueryTraceRequest(execution_id=execution_id, query=query)
+            return (await self._transport.call(self._transport.executions.QueryTrace, request)).answer
+
+        return Trace(ask)
 
     async def statistics(
         self,

@@ -10,7 +10,8 @@
     │   ├── SandboxBusy
     │   ├── SandboxDeleted
     │   ├── RequestIdReused
-    │   └── NotBranchable
+    │   ├── NotBranchable
+    │   └── CopyFailed
     ├── Exhausted                  a bound of the server or of your share; see `retry_after`
     │   ├── QueueFull
     │   ├── TooManySandboxes
@@ -28,7 +29,7 @@
 
 A failure of user code is not an error of a call: it is the `status` and `error` of an `ExecutionResult`.
 Classes are the server's own; an error with a `reason` this client does not know becomes the class of its
-code, `reason` and `metadata` kept.
+code, `reason` and `metadata` kept. Errors of queries are in `query_errors`.
 """
 
 from collections.abc import Mapping
@@ -148,6 +149,12 @@ class NotBranchable(WrongState):
     reason = "NOT_BRANCHABLE"
 
 
+class CopyFailed(WrongState):
+    """The session could not be copied; nothing of the copy is left."""
+
+    reason = "COPY_FAILED"
+
+
 class Exhausted(SandboxdError):
     """A bound was reached before anything was allocated; nothing was run."""
 
@@ -255,16 +262,3 @@ class ExecutionFailed(SandboxdError):
     def __init__(self, result: "ExecutionResult") -> None:
         super().__init__(f"execution {result.execution_id} {result.status}: {result.error}")
         self.result = result
-
-
-def _tree(root: type[SandboxdError]) -> dict[str, type[SandboxdError]]:
-    found = {root.reason: root}
-    for child in root.__subclasses__():
-        found |= _tree(child)
-    return found
-
-
-BY_REASON: Mapping[str, type[SandboxdError]] = {
-    reason: found for reason, found in _tree(SandboxdError).items() if found is not ExecutionFailed
-}
-"""The class of each reason."""

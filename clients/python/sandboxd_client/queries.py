@@ -118,7 +118,9 @@ async def query(
     header = database_pb2.QueryHeader()
     names: list[str] = []
     rows: list[dict[str, Any]] = []
-    async for answer in transport.stream(transport.database.Query, request, deadline=deadline):
+    async for answer in transport.stream(
+        transport.database.Query, request, deadline=deadline, repeatable=False
+    ):
         match answer.WhichOneof("event"):
             case "header":
                 header = answer.header

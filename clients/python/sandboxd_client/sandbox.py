@@ -9,6 +9,7 @@ from sandboxd_api.v1 import execution_service_pb2, sandbox_service_pb2
 
 from sandboxd_client import errors, events, info_from_wire, listing, queries, streams
 from sandboxd_client.best_of import Best, best_of
+from sandboxd_client.debug_session import DebugSession, SessionOptions
 from sandboxd_client.debugging import DebugEvent, TraceOptions, debug_events, trace_options
 from sandboxd_client.from_wire import result_of
 from sandboxd_client.info import Checkpoint, CodeExample, GuestApi, Rewound, SandboxInfo, SandboxState
@@ -270,3 +271,7 @@ class Sandbox:
             debug_options=trace_options(trace or {}),
         )
         return debug_events(self._transport, request, deadline=options.get("deadline"))
+
+    def debug_session(self, code: str, **options: Unpack[SessionOptions]) -> DebugSession:
+        """An interactive session: `async with sandbox.debug_session(code, breakpoints=[3]) as session`."""
+        return DebugSession(self._transport, self.id, code, options)

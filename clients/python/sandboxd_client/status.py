@@ -4,7 +4,7 @@ import grpc
 from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 
-from sandboxd_client import errors
+from sandboxd_client import errors, query_errors
 
 _DETAILS_KEY = "grpc-status-details-bin"
 _DOMAIN = "sandboxd"
@@ -25,6 +25,19 @@ _BY_CODE: dict[grpc.StatusCode, type[errors.SandboxdError]] = {
 }
 
 
+def _by_reason(root: type[errors.SandboxdError]) -> dict[str, type[errors.SandboxdError]]:
+    found = {root.reason: root} if "reason" in vars(root) else {}
+    for child in root.__subclasses__():
+        if child is not errors.ExecutionFailed and child.__module__ in _TREES:
+            found |= _by_reason(child)
+    return found
+
+
+_TREES = (errors.__name__, query_errors.__name__)
+BY_REASON = _by_reason(errors.SandboxdError)
+"""The class of each reason."""
+
+
 def error_of(failure: grpc.aio.AioRpcError, *, address: str) -> errors.SandboxdError:
     """The error that `failure`, met on a call to `address`, stands for."""
     details = _details_of(failure)
@@ -38,7 +51,7 @@ def error_of(failure: grpc.aio.AioRpcError, *, address: str) -> errors.SandboxdE
     text = failure.details() or failure.code().name
     if info.domain != _DOMAIN:
         return _foreign(failure.code(), text, address)
-    found = errors.BY_REASON.get(info.reason) or _BY_CODE.get(failure.code(), errors.SandboxdError)
+    found = BY_REASON.get(info.reason) or _BY_CODE.get(failure.code(), errors.SandboxdError)
     metadata = dict(info.metadata)
     if issubclass(found, errors.InvalidArgument):
         violations = {item.field: item.description for item in request.field_violations}

@@ -7,11 +7,16 @@ with Client.connect() as client, client.create_sandbox() as sandbox:
 """
 
 from types import TracebackType
-from typing import Self
+from typing import Self, Unpack
 
 from sandboxd_client import client as async_client
 from sandboxd_client import credentials
+from sandboxd_client import debug_session as async_session
 from sandboxd_client import sandbox as async_sandbox
+from sandboxd_client import traces as async_traces
+from sandboxd_client.debug_session import SessionOptions
+from sandboxd_client.debug_stops import VerifiedBreakpoint
+from sandboxd_client.debugging import DebugFinished
 from sandboxd_client.info import SandboxInfo
 from sandboxd_client.portal import PORTAL, Blocking, blocking, blocking_as, blocking_iterator
 from sandboxd_client.transport import Retry
@@ -68,6 +73,76 @@ class Sandbox(Blocking[async_sandbox.Sandbox]):
     audit = blocking(async_sandbox.Sandbox.audit)
     debug = blocking_iterator(async_sandbox.Sandbox.debug)
 
+    def debug_session(self, code: str, **options: Unpack[SessionOptions]) -> "DebugSession":
+        """An interactive session: `with sandbox.debug_session(code, breakpoints=[3]) as session`."""
+        return DebugSession(self._inner.debug_session(code, **options))
+
+
+class Trace(Blocking[async_traces.Trace]):
+    """A recorded trace."""
+
+    state_at = blocking(async_traces.Trace.state_at)
+    when_changed = blocking(async_traces.Trace.when_changed)
+    last_write = blocking(async_traces.Trace.last_write)
+    first_where = blocking(async_traces.Trace.first_where)
+    calls = blocking(async_traces.Trace.calls)
+    lines_not_reached = blocking(async_traces.Trace.lines_not_reached)
+    loop = blocking(async_traces.Trace.loop)
+    text = blocking(async_traces.Trace.text)
+    failure_report = blocking(async_traces.Trace.failure_report)
+
+
+class DebugSession(Blocking[async_session.DebugSession]):
+    """An interactive debug session; leaving it ends the run."""
+
+    def __enter__(self) -> Self:
+        PORTAL.run(self._inner.__aenter__())
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        PORTAL.run(self._inner.__aexit__(kind, error, trace))
+
+    @property
+    def execution_id(self) -> str:
+        """The execution."""
+        return self._inner.execution_id
+
+    @property
+    def executable_lines(self) -> tuple[int, ...]:
+        """Lines where breakpoints can be."""
+        return self._inner.executable_lines
+
+    @property
+    def breakpoints(self) -> tuple[VerifiedBreakpoint, ...]:
+        """What became of the breakpoints."""
+        return self._inner.breakpoints
+
+    @property
+    def finished(self) -> DebugFinished | None:
+        """Set when the run has ended."""
+        return self._inner.finished
+
+    @property
+    def trace(self) -> Trace:
+        """Questions about the trace so far."""
+        return Trace(self._inner.trace)
+
+    wait = blocking(async_session.DebugSession.wait)
+    resume = blocking(async_session.DebugSession.resume)
+    step_over = blocking(async_session.DebugSession.step_over)
+    step_into = blocking(async_session.DebugSession.step_into)
+    step_out = blocking(async_session.DebugSession.step_out)
+    run_to = blocking(async_session.DebugSession.run_to)
+    step_back = blocking(async_session.DebugSession.step_back)
+    reverse = blocking(async_session.DebugSession.reverse)
+    pause = blocking(async_session.DebugSession.pause)
+    set_breakpoints = blocking(async_session.DebugSession.set_breakpoints)
+    evaluate = blocking(async_session.DebugSession.evaluate)
+    set_variable = blocking(async_session.DebugSession.set_variable)
+    end = blocking(async_session.DebugSession.end)
+
 
 class Client(Blocking[async_client.Client]):
     """A connection to a server: `with Client.connect() as client`. May be used from any thread."""
@@ -107,6 +182,11 @@ class Client(Blocking[async_client.Client]):
     analyze_data = blocking(async_client.Client.analyze_data)
     get_execution = blocking(async_client.Client.get_execution)
     history = blocking(async_client.Client.history)
+
+    def trace(self, execution_id: str) -> Trace:
+        """The trace that a debug run recorded."""
+        return Trace(self._inner.trace(execution_id))
+
     watch = blocking_iterator(async_client.Client.watch)
     cancel = blocking(async_client.Client.cancel)
     statistics = blocking(async_client.Client.statistics)

@@ -158,8 +158,12 @@ class Transport:
         request: _Q,
         *,
         deadline: float | None = None,
+        repeatable: bool = True,
     ) -> AsyncGenerator[_R, None]:
-        """The answers; tried again only while the first has not come."""
+        """The answers; tried again only while the first has not come.
+
+        A request that is not `repeatable` is tried again only when the server says that nothing was run.
+        """
         attempts = _Attempts(self._retry, deadline)
         while True:
             started = False
@@ -170,7 +174,7 @@ class Transport:
                         yield answer
             except grpc.aio.AioRpcError as failure:
                 error = self._error(failure)
-                if started:
+                if started or (isinstance(error, errors.Unreachable) and not repeatable):
                     raise error from failure
                 await attempts.wait_or_raise(error, known_server=self._answered)
             else:
