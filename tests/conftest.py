@@ -25,6 +25,7 @@ def server(shared_server: Serving) -> Serving:
 @pytest.fixture
 def leak_free(server: Serving) -> Iterator[Serving]:
     """The shared server; the test fails when it holds more afterwards than before."""
+    server.delete(server.create())  # connections and lazily made things are there from now on
     wait_for_pool(server)
     before = Leftovers.of(server.pid)
     yield server

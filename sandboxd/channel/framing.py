@@ -12,7 +12,8 @@ from typing import Any
 
 import msgspec
 
-from sandboxd.channel.messages import GuestMessage, HostMessage
+from sandboxd.channel.messages import GuestMessage, HostMessage, values_in
+from sandboxd.channel.values import MAX_WIRE_DEPTH, deeper_than
 
 _HEADER = struct.Struct(">I")
 MAX_HOST_FRAME_BYTES = 64 * 1024 * 1024
@@ -42,9 +43,12 @@ def encode_frame(message: Any) -> bytes:
 def decode_guest_message(body: bytes) -> GuestMessage:
     """A guest's message, decoded strictly; anything else is `ChannelBroken`."""
     try:
-        return _guest_decoder.decode(body)
+        message = _guest_decoder.decode(body)
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError, ValueError) as error:
         raise ChannelBroken(f"not a guest message: {type(error).__name__}") from error
+    if any(value is not None and deeper_than(value, MAX_WIRE_DEPTH) for value in values_in(message)):
+        raise ChannelBroken("a value has too many levels")
+    return message
 
 
 class FrameBuffer:

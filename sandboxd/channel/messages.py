@@ -1,10 +1,11 @@
 """What host and guest say to each other. Everything from a guest is hostile until decoded strictly."""
 
+from collections.abc import Iterator
 from typing import Literal, TypeAlias
 
 import msgspec
 
-from sandboxd.channel.values import Value
+from sandboxd.channel.values import SmallCount, Value
 
 
 class _Message(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -192,11 +193,11 @@ class Finished(_Message, frozen=True, tag="finished"):
     value: Value | None = None
     failure: FailureReport | None = None
     value_truncated: bool = False
-    cancelled_tasks: int = 0
+    cancelled_tasks: SmallCount = 0
     """asyncio tasks left pending and cancelled at the end of the run."""
-    live_threads: int = 0
+    live_threads: SmallCount = 0
     """Threads beside the main thread that still run."""
-    dropped_log_entries: int = 0
+    dropped_log_entries: SmallCount = 0
 
 
 class StateReport(_Message, frozen=True, tag="state"):
@@ -204,8 +205,8 @@ class StateReport(_Message, frozen=True, tag="state"):
 
     request_id: int
     variables: list[VariableReport]
-    total_count: int
-    live_threads: int
+    total_count: SmallCount
+    live_threads: SmallCount
 
 
 class Call(_Message, frozen=True, tag="call"):
@@ -255,3 +256,16 @@ GuestMessage: TypeAlias = (
     | ForkFailed
     | Restored
 )
+
+
+def values_in(message: GuestMessage) -> Iterator[Value | None]:
+    """Every typed value that a guest's message carries."""
+    match message:
+        case Finished(value=value, failure=failure):
+            yield value
+            if failure is not None:
+                yield from (variable.value for frame in failure.frames for variable in frame.variables)
+        case Inspected():
+            yield message.variable.value
+        case StateReport():
+            yield from (variable.value for variable in message.variables)

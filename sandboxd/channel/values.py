@@ -4,9 +4,23 @@ Arrays instead of maps keep them small; every container says how much there was 
 was left out is visible.
 """
 
-from typing import TypeAlias
+from collections.abc import Iterable
+from typing import Annotated, TypeAlias
 
 import msgspec
+
+Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+"""As the wire has it: what does not fit is refused when it is decoded, not when it is passed on."""
+Int32 = Annotated[int, msgspec.Meta(ge=-(2**31), le=2**31 - 1)]
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+SmallCount = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
+Nanos = Annotated[int, msgspec.Meta(ge=0, le=999_999_999)]
+EpochSeconds = Annotated[int, msgspec.Meta(ge=-62_135_596_800, le=253_402_300_799)]
+"""From the year 1 to the year 9999."""
+
+MAX_WIRE_DEPTH = 88
+"""Messages inside each other that a value may become: a protobuf reader goes down a hundred, and an event
+with its execution and its result comes before the value."""
 
 
 class _Node(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -27,7 +41,7 @@ class BoolValue(_Node, frozen=True, tag="bool"):
 class IntValue(_Node, frozen=True, tag="int"):
     """An integer that fits 64 bits, signed."""
 
-    value: int
+    value: Int64
     type_name: str = ""
 
 
@@ -61,7 +75,7 @@ class TextValue(_Node, frozen=True, tag="text"):
     """A string; `text` is its head when `total_length` (characters) is larger."""
 
     text: str
-    total_length: int
+    total_length: Count
     type_name: str = ""
 
 
@@ -69,16 +83,16 @@ class BytesValue(_Node, frozen=True, tag="bytes"):
     """Bytes; `data` is their head when `total_length` is larger."""
 
     data: bytes
-    total_length: int
+    total_length: Count
     type_name: str = ""
 
 
 class TimestampValue(_Node, frozen=True, tag="timestamp"):
     """An instant: seconds and nanoseconds since the epoch, and the zone's offset from UTC in seconds."""
 
-    seconds: int
-    nanos: int
-    offset_seconds: int
+    seconds: EpochSeconds
+    nanos: Nanos
+    offset_seconds: Int32
 
 
 class LocalDatetimeValue(_Node, frozen=True, tag="localdatetime"):
@@ -102,15 +116,15 @@ class TimeValue(_Node, frozen=True, tag="time"):
 class DurationValue(_Node, frozen=True, tag="duration"):
     """A length of time in microseconds."""
 
-    micros: int
+    micros: Int64
 
 
 class IntervalValue(_Node, frozen=True, tag="interval"):
     """An SQL interval: its three parts do not convert into each other."""
 
-    months: int
-    days: int
-    micros: int
+    months: Int32
+    days: Int32
+    micros: Int64
 
 
 class UuidValue(_Node, frozen=True, tag="uuid"):
@@ -129,21 +143,21 @@ class ListValue(_Node, frozen=True, tag="list"):
     """A list; the head of it when `total_count` is larger."""
 
     items: list["Value"]
-    total_count: int
+    total_count: Count
 
 
 class TupleValue(_Node, frozen=True, tag="tuple"):
     """A tuple; the head of it when `total_count` is larger."""
 
     items: list["Value"]
-    total_count: int
+    total_count: Count
 
 
 class SetValue(_Node, frozen=True, tag="set"):
     """A set; some of its members when `total_count` is larger."""
 
     items: list["Value"]
-    total_count: int
+    total_count: Count
     frozen: bool
 
 
@@ -151,14 +165,14 @@ class RecordValue(_Node, frozen=True, tag="record"):
     """A dict whose keys are all strings, in its order."""
 
     fields: list[tuple[str, "Value"]]
-    total_count: int
+    total_count: Count
 
 
 class MapValue(_Node, frozen=True, tag="map"):
     """A dict with keys of any kind, in its order."""
 
     entries: list[tuple["Value", "Value"]]
-    total_count: int
+    total_count: Count
 
 
 class DescriptionValue(_Node, frozen=True, tag="description"):
@@ -172,29 +186,29 @@ class DescriptionValue(_Node, frozen=True, tag="description"):
 class IntColumn(_Node, frozen=True, tag="ints"):
     """Integers of a column; positions in `nulls` hold no value."""
 
-    values: list[int]
-    nulls: list[int]
+    values: list[Int64]
+    nulls: list[Int32]
 
 
 class FloatColumn(_Node, frozen=True, tag="floats"):
     """Doubles of a column; positions in `nulls` hold no value."""
 
     values: list[float]
-    nulls: list[int]
+    nulls: list[Int32]
 
 
 class BoolColumn(_Node, frozen=True, tag="bools"):
     """Truth values of a column; positions in `nulls` hold no value."""
 
     values: list[bool]
-    nulls: list[int]
+    nulls: list[Int32]
 
 
 class TextColumn(_Node, frozen=True, tag="texts"):
     """Strings of a column; positions in `nulls` hold no value."""
 
     values: list[str]
-    nulls: list[int]
+    nulls: list[Int32]
 
 
 class ValueColumn(_Node, frozen=True, tag="values"):
@@ -218,9 +232,9 @@ class ArrayValue(_Node, frozen=True, tag="array"):
     """An n-dimensional array in C order; the head of it when `total_count` is larger."""
 
     dtype: str
-    shape: list[int]
+    shape: list[Int64]
     values: Column
-    total_count: int
+    total_count: Count
 
 
 class TableValue(_Node, frozen=True, tag="table"):
@@ -228,8 +242,8 @@ class TableValue(_Node, frozen=True, tag="table"):
 
     columns: list[NamedColumn]
     index: NamedColumn | None
-    total_rows: int
-    total_columns: int
+    total_rows: Count
+    total_columns: Count
 
 
 class SeriesValue(_Node, frozen=True, tag="series"):
@@ -237,7 +251,7 @@ class SeriesValue(_Node, frozen=True, tag="series"):
 
     column: NamedColumn
     index: NamedColumn | None
-    total_rows: int
+    total_rows: Count
 
 
 Value: TypeAlias = (
@@ -268,3 +282,34 @@ Value: TypeAlias = (
     | TableValue
     | SeriesValue
 )
+
+
+def deeper_than(value: Value, levels: int) -> bool:
+    """Whether `value` becomes more than `levels` messages inside each other on the wire."""
+    inner = _inner(value)
+    if inner is None:
+        return False
+    taken, items = inner
+    return levels < taken or any(deeper_than(item, levels - taken) for item in items)
+
+
+def _inner(value: Value) -> tuple[int, Iterable[Value]] | None:
+    """The levels that a container takes and what it holds; None for a value without parts."""
+    match value:
+        case ListValue() | TupleValue() | SetValue():
+            return 2, value.items
+        case RecordValue():
+            return 3, (item for _, item in value.fields)
+        case MapValue():
+            return 3, (item for entry in value.entries for item in entry)
+        case ArrayValue():
+            return 4, _mixed([value.values])
+        case TableValue():
+            return 5, _mixed([column.values for column in (*value.columns, value.index) if column])
+        case SeriesValue():
+            return 5, _mixed([column.values for column in (value.column, value.index) if column])
+    return None
+
+
+def _mixed(columns: list[Column]) -> Iterable[Value]:
+    return (item for column in columns if isinstance(column, ValueColumn) for item in column.values)

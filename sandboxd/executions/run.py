@@ -33,6 +33,9 @@ _MAX_STRAY_MESSAGES = 64
 _MAX_OPEN_CALLS = 16
 _MAX_CALLS = 100_000
 _LOG_ENTRY_COST_BYTES = 64
+_LOG_FLOOD_FACTOR = 32
+"""Log bytes beyond the limit, in limits, that end the guest: one that keeps to its own cap, which counts
+in a coarser way, stays far below; reading more would cost the host and nobody would see it."""
 
 TIME_OUT = "time out"
 CANCEL = "cancelled"
@@ -89,6 +92,7 @@ class GuestRun:
         self._calls: set[asyncio.Task[None]] = set()
         self._call_count = 0
         self._log_room = limits.log_bytes
+        self._log_excess = 0
         self._flood_bytes = max(_FLOOD_BYTES, _FLOOD_FACTOR * limits.output_bytes)
         self.outputs: dict[OutputStream, HeadAndTail] = {
             "stdout": HeadAndTail(limit=limits.output_bytes),
@@ -176,7 +180,7 @@ class GuestRun:
                     self.inspected.append(message)
                     self._events.add_log(message, size=size)
             case LogDropped():
-                pass  # the final count tells
+                self._count_stray(message)  # one is honest; the final count tells
             case Call():
                 self._take_call(message)
             case Finished():
@@ -189,6 +193,9 @@ class GuestRun:
     def _admit_log(self, size: int) -> bool:
         if self._log_room < size:
             self.dropped_log_entries += 1
+            self._log_excess += size
+            if self._log_excess > _LOG_FLOOD_FACTOR * self.limits.log_bytes:
+                raise ChannelBroken("log entries far beyond the limit")
             return False
         self._log_room -= size
         return True

@@ -3,6 +3,7 @@
 import asyncio
 from datetime import UTC, datetime
 
+from sandboxd.channel.framing import ChannelBroken
 from sandboxd.channel.messages import Configure, GuestMessage, Inspect, LanguageRules, StateReport
 from sandboxd.errors import SandboxDeleted, Unavailable, WrongState
 from sandboxd.ids import SandboxId
@@ -16,6 +17,7 @@ _FRAME_SLACK_BYTES = 512 * KIB
 """What a final message holds beside the value: traceback, frames, variables."""
 _INSPECT_SECONDS = 5.0
 _END_SECONDS = 5.0
+_MAX_STRAY_MESSAGES = 64
 
 
 class Sandbox:
@@ -150,10 +152,14 @@ class _StateWaiter:
 
     def __init__(self, request_id: int) -> None:
         self._request_id = request_id
+        self._stray = 0
         self.report: asyncio.Future[StateReport] = asyncio.get_running_loop().create_future()
 
     def message(self, message: GuestMessage) -> None:
         if not isinstance(message, StateReport) or message.request_id != self._request_id:
+            self._stray += 1
+            if self._stray > _MAX_STRAY_MESSAGES:
+                raise ChannelBroken(f"{type(message).__name__} without a request")
             return
         if not self.report.done():
             self.report.set_result(message)

@@ -19,6 +19,9 @@ _ANSWER = struct.Struct("=QqiI")
 _RECEIVE = 0xC0502100  # SECCOMP_IOCTL_NOTIF_RECV
 _SEND = 0xC0182101  # SECCOMP_IOCTL_NOTIF_SEND
 _CONTINUE = 1  # SECCOMP_USER_NOTIF_FLAG_CONTINUE
+_MAX_REFUSED = 10_000
+"""Each answer costs the host some 20 us; after so many the kernel refuses for it, and a guest that asks on
+gets no checkpoints either."""
 
 
 class ForkGate:
@@ -64,6 +67,8 @@ class ForkGate:
         except OSError as error:
             if error.errno != errno.ENOENT:  # ENOENT: the asking thread was killed meanwhile
                 raise
+        if self.refused_count >= _MAX_REFUSED:
+            self.close()
 
     def _decide(self, notification_id: int, pid: int) -> bytearray:
         if self._ordered.get(pid):

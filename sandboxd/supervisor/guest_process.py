@@ -25,6 +25,10 @@ _MAX_STRAY_MESSAGES = 64
 _REAP_REPORT_SECONDS = 2.0
 _SETUP_FRAME_BYTES = 64 * 1024
 _EOF_GRACE_SECONDS = 0.02
+_MAX_STRAY_OUTPUT_BYTES = 256 * 1024
+"""Output read and dropped between executions; after that the pipes fill and the writers wait."""
+_MAX_BACKLOG_BYTES = 32 * 1024 * 1024
+"""Messages a guest has not read yet. More is for one that asks and asks and never listens."""
 _STATUS_TRIES = 50
 _STATUS_PAUSE_SECONDS = 0.002
 
@@ -121,6 +125,7 @@ class GuestProcess:
         self._frames = FrameBuffer(max_frame_bytes=_SETUP_FRAME_BYTES)
         self._outgoing = bytearray()
         self._stray: GuestSink = _NobodyListens()
+        self._stray_output_bytes = 0
         self._sink: GuestSink = self._stray
         self._ready: asyncio.Future[None] = loop.create_future()
         self._killed_for = ""
@@ -213,6 +218,9 @@ class GuestProcess:
 
     def send(self, message: HostMessage) -> None:
         """Queues a message; what a dead guest does not take is dropped."""
+        if len(self._outgoing) > _MAX_BACKLOG_BYTES:
+            self.kill("does not read its channel")
+            return
         self._outgoing += encode_frame(message)
         self._flush()
 
@@ -227,6 +235,9 @@ class GuestProcess:
     def listen(self, sink: GuestSink | None) -> None:
         """Makes `sink` the one who takes messages and output; None for nobody."""
         self._sink = sink or self._stray
+        self._stray_output_bytes = 0
+        for stream in self._streams:
+            self.resume_output(stream)
 
     def pause_output(self, stream: OutputStream) -> None:
         """Stops reading; the guest blocks in write(2) once the pipe is full."""
@@ -235,13 +246,13 @@ class GuestProcess:
     def resume_output(self, stream: OutputStream) -> None:
         """Reads again."""
         descriptor = self._streams[stream]
-        if descriptor >= 0:
+        if descriptor >= 0 and descriptor not in self._readers:
             self._watch(descriptor, self._output_readable, stream)
 
     def drain_output(self) -> None:
         """Hands over what the pipes hold right now, so that output precedes the end of an execution."""
         for stream, descriptor in self._streams.items():
-            while descriptor in self._readers and self._read_output(stream) == _READ_BYTES:
+            while descriptor >= 0 and self._read_output(stream) == _READ_BYTES:
                 pass
 
     def accept_frames_of(self, max_bytes: int) -> None:
@@ -364,7 +375,12 @@ class GuestProcess:
         self._loop.remove_writer(self._channel.fileno())
 
     def _output_readable(self, stream: OutputStream) -> None:
-        self._read_output(stream)
+        count = self._read_output(stream)
+        if self._sink is self._stray:
+            self._stray_output_bytes += count
+            if self._stray_output_bytes > _MAX_STRAY_OUTPUT_BYTES:
+                self.pause_output("stdout")
+                self.pause_output("stderr")
 
     def _read_output(self, stream: OutputStream) -> int:
         descriptor = self._streams[stream]

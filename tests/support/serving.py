@@ -83,11 +83,11 @@ class Serving:
         return self.executions.Execute.future(request, metadata=self.metadata, timeout=60)
 
     def quick(
-        self, code: str, *, policy: Any = UNRESTRICTED, seconds: float | None = None, **limits: Any
+        self, code: str, *, policy: Any = UNRESTRICTED, seconds: float | None = None, **spec: Any
     ) -> "Answer":
         """Runs code in a sandbox of its own."""
         request = execution_service.QuickExecuteRequest(
-            code=code, spec=spec_of(policy=policy, **limits), options=options_of(seconds)
+            code=code, spec=spec_of(policy=policy, **spec), options=options_of(seconds)
         )
         return Answer(self.executions.QuickExecute(request, metadata=self.metadata, timeout=60).execution)
 
