@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.leftovers import Leftovers, assert_nothing_left
-from tests.support.serving import Serving, serving, wait_for_pool
+from tests.support.leftovers import assert_nothing_left, settled
+from tests.support.serving import Serving, serving
 
 
 @pytest.fixture(scope="session")
@@ -26,7 +26,6 @@ def server(shared_server: Serving) -> Serving:
 def leak_free(server: Serving) -> Iterator[Serving]:
     """The shared server; the test fails when it holds more afterwards than before."""
     server.delete(server.create())  # connections and lazily made things are there from now on
-    wait_for_pool(server)
-    before = Leftovers.of(server.pid)
+    before = settled(server.pid)
     yield server
     assert_nothing_left(server.pid, before)

@@ -72,3 +72,6 @@ UID_BASE = 100_000
 """First host uid that guests get; ids above stay clear of the accounts of the machine."""
 UID_COUNT = 65_536
 """Ids mapped into the zygote's user namespace when the server may map a range."""
+OOM_SCORE_ADJUSTMENT = 150
+"""oom_score_adj of guests and zygotes: when the machine itself runs out of memory, they go before the
+server does."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sandboxd.isolation.plan import UID_BASE
+from sandboxd.isolation.plan import OOM_SCORE_ADJUSTMENT, UID_BASE
 from sandboxd.supervisor import pidfds
 from sandboxd.supervisor.cgroups import Cgroup
 from sandboxd.supervisor.fork_gate import ForkGate
@@ -22,7 +22,7 @@ MOST_PROCESSES = 4096
 """Hard limit of processes and threads of a family; the soft one, which holds, follows its size."""
 _SWEEP_ROUNDS = 100
 _ROOM_BESIDE = 2
-_OLDER_COPY_DIES, _LATEST_COPY_DIES = 1000, 800
+_OLDER_COPY_DIES, _LATEST_COPY_DIES, _SESSION_DIES = 1000, 950, OOM_SCORE_ADJUSTMENT
 """oom_score_adj, in thousandths of the limit. Source: proc_pid_oom_score_adj(5)."""
 
 
@@ -116,7 +116,7 @@ class Family:
     def unpark(self, guest: "GuestProcess") -> None:
         """The copy is a session now."""
         guest.parked = False
-        _write_oom_score(guest.pid, 0)
+        _write_oom_score(guest.pid, _SESSION_DIES)
 
     # --- strays ----------------------------------------------------------------------------------
 

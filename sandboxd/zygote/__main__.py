@@ -19,10 +19,8 @@ from sandboxd.channel.orders import (
     encode_order,
 )
 from sandboxd.isolation import credentials, mounts, namespaces, runtime_files, syscalls
-from sandboxd.isolation.plan import IsolationPlan
+from sandboxd.isolation.plan import OOM_SCORE_ADJUSTMENT, IsolationPlan
 from sandboxd.zygote.forkserver import Forkserver
-
-_OOM_SCORE_ADJUSTMENT = b"800"
 
 
 def main() -> None:
@@ -52,7 +50,7 @@ def _volunteer_for_the_oom_killer(proc: int) -> None:
     with contextlib.suppress(OSError):  # a read-only /proc, as in some containers
         descriptor = os.open("self/oom_score_adj", os.O_WRONLY | os.O_CLOEXEC, dir_fd=proc)
         try:
-            os.write(descriptor, _OOM_SCORE_ADJUSTMENT)
+            os.write(descriptor, str(OOM_SCORE_ADJUSTMENT).encode())
         finally:
             os.close(descriptor)
 

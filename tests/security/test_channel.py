@@ -32,12 +32,13 @@ def raw(body):
         pytest.param("raw(b'\\x91' * 200_000 + b'\\xc0')", id="deep_nesting"),
         pytest.param("raw(b'\\xdd\\xff\\xff\\xff\\xff')", id="array_of_four_billion"),
         pytest.param(
-            "raw(msgspec.msgpack.encode({'type': 'finished', 'run_id': 1, 'x': 1}))", id="unknown_field"
+            "raw(msgspec.msgpack.encode({'type': 'finished', 'run_id': 1, 'x': 1}))",
+            id="unknown_field",
         ),
         pytest.param("raw(msgspec.msgpack.encode({'type': 'run', 'run_id': 1}))", id="host_message"),
         pytest.param(
             "raw(b'\\x82\\xa4type\\xa8finished\\xa6run_id\\xa2\\xff\\xfe')",
-            id="invalid_utf8_where_a_number_is_due",
+            id="text_for_a_number",
         ),
         pytest.param(
             "raw(msgspec.msgpack.encode(LogEntry(run_id=1, level='INFO', message='x', time_ns=0, line=0))"
@@ -130,7 +131,7 @@ def test_numbers_beyond_every_range_are_no_error_of_the_service(server: Serving,
     assert answer.state in ("SUCCEEDED", "FAILED")
 
 
-@pytest.mark.parametrize("depth", [20, 60, 150, 400, 900])
+@pytest.mark.parametrize("depth", [20, 45, 60, 150, 900])
 def test_values_nested_too_deep_are_no_error_of_the_service(server: Serving, depth: int) -> None:
     code = f"{_FORGE}value = NullValue()\nfor _ in range({depth}): value = ListValue([value], 1)\n"
     answer = server.quick(code + "send(encode_frame(Finished(run_id=1, value=value)))\ntime.sleep(5)")

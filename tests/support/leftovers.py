@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _POLL_SECONDS = 0.02
+_SETTLED_SECONDS = 0.3
 
 
 def wait_until(condition: Callable[[], bool], *, seconds: float, what: str) -> float:
@@ -43,11 +44,25 @@ class Leftovers:
         )
 
 
+def settled(pid: int, *, seconds: float = 10) -> Leftovers:
+    """What server `pid` holds once that has stopped changing."""
+    deadline = time.monotonic() + seconds
+    last = Leftovers.of(pid)
+    while time.monotonic() < deadline:
+        time.sleep(_SETTLED_SECONDS)
+        now = Leftovers.of(pid)
+        if now == last and not now.zombies:
+            return now
+        last = now
+    raise AssertionError(f"server {pid} never comes to rest: {last}")
+
+
 def assert_nothing_left(pid: int, before: Leftovers, *, seconds: float = 5) -> None:
     """Fails when server `pid` does not come back to what it held before."""
     with contextlib.suppress(AssertionError):
         wait_until(lambda: Leftovers.of(pid) == before, seconds=seconds, what="as before")
-    assert Leftovers.of(pid) == before
+    now = Leftovers.of(pid)
+    assert now == before, f"before: {before}\nafter:  {now}"
 
 
 def cgroups_of(pid: int) -> int:
