@@ -82,7 +82,6 @@ async def running_server(settings: Settings, *, fault_step: str = "") -> AsyncIt
             admission=admission,
             history=history,
             calls=lambda sandbox, execution: GuestCalls(gateway, sandbox=sandbox, execution_id=execution.id),
-            hold_cpu=not supervisor.has_cgroups,
         )
         server = RpcServer(
             settings=settings,

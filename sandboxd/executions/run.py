@@ -22,7 +22,6 @@ from sandboxd.executions.escalation import Escalation
 from sandboxd.executions.events import EventLog
 from sandboxd.executions.output import HeadAndTail
 from sandboxd.limits import MIB, Limits
-from sandboxd.supervisor.cpu_controller import hold_to_share
 from sandboxd.supervisor.guest_process import GuestExit, GuestProcess, OutputStream
 from sandboxd.supervisor.usage import UsageMeter
 
@@ -76,7 +75,6 @@ class GuestRun:
         timeout_seconds: float,
         events: EventLog,
         call: CallHandler,
-        hold_cpu: bool,
     ) -> None:
         self._guest = guest
         self._run = run
@@ -84,7 +82,6 @@ class GuestRun:
         self._timeout_seconds = timeout_seconds
         self._events = events
         self._call = call
-        self._hold_cpu = hold_cpu
         self._escalation = Escalation(guest)
         self._finished: asyncio.Future[Finished] = asyncio.get_running_loop().create_future()
         self._stopped_for = ""
@@ -110,7 +107,6 @@ class GuestRun:
         meter = UsageMeter(guest)
         refused_before = guest.gate.refused_count if guest.gate else 0
         loop = asyncio.get_running_loop()
-        controller = self._start_controller()
         guest.drain_output()  # what threads wrote between executions belongs to none
         guest.listen(self)
         started = time.perf_counter()
@@ -127,8 +123,6 @@ class GuestRun:
             deadline.cancel()
             self._escalation.finish()
             guest.listen(None)
-            if controller:
-                controller.cancel()
             for task in self._calls:
                 task.cancel()
         cpu, peak = meter.read()
@@ -147,12 +141,6 @@ class GuestRun:
         if not self._finished.done():
             self._stopped_for = self._stopped_for or reason
             self._escalation.start(reason)
-
-    def _start_controller(self) -> asyncio.Task[None] | None:
-        if not self._hold_cpu:
-            return None
-        share = self.limits.cpu_percent
-        return asyncio.create_task(hold_to_share(self._guest, cpu_percent=share))
 
     # --- what the guest says: all of it hostile --------------------------------------------------
 

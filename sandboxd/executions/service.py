@@ -43,13 +43,10 @@ class Executions:
     """Owns every execution from its admission to its result. A caller that goes away does not stop the
     record from being true."""
 
-    def __init__(
-        self, *, admission: Admission, history: ExecutionHistory, calls: CallSource, hold_cpu: bool
-    ) -> None:
+    def __init__(self, *, admission: Admission, history: ExecutionHistory, calls: CallSource) -> None:
         self._admission = admission
         self._history = history
         self._calls = calls
-        self._hold_cpu = hold_cpu
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self, sandbox: Sandbox, request: ExecutionRequest) -> LiveExecution:
@@ -139,7 +136,6 @@ class Executions:
             timeout_seconds=timeout.total_seconds(),
             events=live.events,
             call=self._calls(sandbox, execution),
-            hold_cpu=self._hold_cpu,
         )
         live.run = run
         execution.state = ExecutionState.RUNNING

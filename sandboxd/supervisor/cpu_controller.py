@@ -1,11 +1,14 @@
-"""Holds a guest to its CPU share by stopping and continuing it, where no control group can.
+"""Holds guests to their CPU share by stopping and continuing them, where no control group can.
 
-As accurate as the kernel's quota at this tick (50.0 % of 50 % asked, 0.6 % of a core spent), because it
-goes by what was really used. Only guests that are executing need one.
+As accurate as the kernel's quota at this tick (50.0 % of 50 % asked), because it goes by what was really
+used. Every guest is held, whether or not it executes something: a thread may outlive its execution.
 """
 
 import asyncio
 import signal
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 from sandboxd.supervisor import pidfds
 from sandboxd.supervisor.guest_process import GuestProcess
@@ -13,25 +16,53 @@ from sandboxd.supervisor.guest_process import GuestProcess
 _TICK_SECONDS = 0.05
 
 
-async def hold_to_share(guest: GuestProcess, *, cpu_percent: int) -> None:
-    """Runs until cancelled; the guest is never left stopped."""
-    loop = asyncio.get_running_loop()
-    allowance = float(_TICK_SECONDS * cpu_percent / 100)
-    balance = allowance
-    last = pidfds.cpu_nanos(guest.pid)
-    stopped = False
-    try:
-        while guest.alive:
-            started = loop.time()
-            await asyncio.sleep(_TICK_SECONDS)
-            elapsed = loop.time() - started
-            used = pidfds.cpu_nanos(guest.pid)
-            # What is not used is not saved up: a share, not an account.
-            balance = min(balance + elapsed * cpu_percent / 100 - max(0, used - last) / 1e9, allowance)
-            last = used
-            if (balance < 0) != stopped and guest.alive:
-                stopped = balance < 0
-                pidfds.send_signal(guest.pidfd, signal.SIGSTOP if stopped else signal.SIGCONT)
-    finally:
-        if stopped and guest.pidfd >= 0:
-            pidfds.send_signal(guest.pidfd, signal.SIGCONT)
+@dataclass(slots=True)
+class _Account:
+    """What one guest has used and may still use before it is stopped."""
+
+    used_nanos: int
+    balance_seconds: float = 0.0
+    stopped: bool = False
+
+
+class CpuController:
+    """Looks at all guests at every tick. It never leaves one stopped when it ends."""
+
+    def __init__(self, guests: Callable[[], Iterable[GuestProcess]]) -> None:
+        self._guests = guests
+        self._accounts: WeakKeyDictionary[GuestProcess, _Account] = WeakKeyDictionary()
+
+    async def run(self) -> None:
+        """Runs until cancelled."""
+        loop = asyncio.get_running_loop()
+        last = loop.time()
+        try:
+            while True:
+                await asyncio.sleep(_TICK_SECONDS)
+                now = loop.time()
+                for guest in list(self._guests()):
+                    if guest.alive and not guest.parked:
+                        self._hold(guest, elapsed=now - last)
+                last = now
+        finally:
+            for guest, account in self._accounts.items():
+                if account.stopped and guest.alive:
+                    pidfds.send_signal(guest.pidfd, signal.SIGCONT)
+
+    def _hold(self, guest: GuestProcess, *, elapsed: float) -> None:
+        used = pidfds.cpu_nanos(guest.pid)
+        account = self._accounts.get(guest)
+        if account is None:
+            self._accounts[guest] = _Account(used)
+            return
+        share = guest.family.cpu_percent / 100
+        spent = max(0, used - account.used_nanos) / 1e9
+        account.used_nanos = used
+        # What is not used is not saved up: a share, not an account.
+        account.balance_seconds = min(
+            account.balance_seconds + elapsed * share - spent, _TICK_SECONDS * share
+        )
+        stop = account.balance_seconds < 0
+        if stop != account.stopped:
+            account.stopped = stop
+            pidfds.send_signal(guest.pidfd, signal.SIGSTOP if stop else signal.SIGCONT)

@@ -57,6 +57,8 @@ class Family:
         self.gate: ForkGate | None = None
         self.members: set[GuestProcess] = set()
         self.shape = shape
+        self.cpu_percent = 100
+        """Share of one core that each member may use."""
         self._release = release
         self._oom_kills_seen = 0
         self._closed = False

@@ -53,6 +53,7 @@ class Spawner:
             shape=shape,
             release=self._released,
         )
+        family.cpu_percent = cpu_percent
         try:
             family.cgroup = await self._create_group(family.number, shape, cpu_percent)
             guest = await self._spawn(zygote, shape, family)
@@ -68,6 +69,7 @@ class Spawner:
 
     def apply_cpu(self, guest: GuestProcess, shape: GuestShape, *, cpu_percent: int) -> None:
         """Changes the CPU share of a guest made with another one."""
+        guest.family.cpu_percent = cpu_percent
         if guest.cgroup:
             guest.cgroup.limit(_group_limits(shape, cpu_percent))
 
@@ -139,7 +141,7 @@ class Spawner:
             raise GuestSetupFailed(step="cgroup", problem=str(error)) from error
 
     def _released(self, family: Family) -> None:
-        """The last guest of a family is gone: nothing may be left in its group; then it and the id are free."""
+        """The last guest of a family is gone: nothing may be left in its group; then both are free."""
         if family.cgroup is not None:
             family.sweep_strays()
         self._used_uids.discard(family.uid)

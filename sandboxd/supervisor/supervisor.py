@@ -12,6 +12,7 @@ from sandboxd.errors import SandboxdError, ZygoteUnavailable
 from sandboxd.isolation.plan import Grade
 from sandboxd.limits import Limits
 from sandboxd.supervisor import greetings
+from sandboxd.supervisor.cpu_controller import CpuController
 from sandboxd.supervisor.guest_process import GuestProcess
 from sandboxd.supervisor.pool import GuestPool
 from sandboxd.supervisor.probing import HostIsolation, LayerReport
@@ -63,6 +64,7 @@ class Supervisor:
         self._retiring: set[ZygoteProcess] = set()
         self._have_zygote = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
+        self._cpu_controller: asyncio.Task[None] | None = None
         self._knows_senders = greetings.knows_senders()
         self._versions: tuple[str, dict[str, str]] = ("", {})
 
@@ -78,7 +80,7 @@ class Supervisor:
 
     @property
     def has_cgroups(self) -> bool:
-        """Whether the kernel holds the CPU share; else a `cpu_controller` must."""
+        """Whether the kernel holds the CPU share; else a `CpuController` does."""
         return self._isolation.cgroups is not None
 
     @property
@@ -110,7 +112,7 @@ class Supervisor:
 
     def status(self) -> SupervisorStatus:
         """A look at the moment."""
-        zygotes = [*self._retiring, *([self._zygote] if self._zygote else [])]
+        zygotes = self._zygotes()
         return SupervisorStatus(
             ready_guests=self._pool.ready_count,
             live_guests=sum(len(zygote.guests) for zygote in zygotes),
@@ -124,17 +126,18 @@ class Supervisor:
         await self._start_zygote()
         self._pool.fill()
         self._keeper = asyncio.create_task(self._keep_zygote())
+        if not self.has_cgroups:
+            self._cpu_controller = asyncio.create_task(CpuController(self._all_guests).run())
 
     async def close(self) -> None:
         """Ends every process."""
-        if self._keeper:
-            self._keeper.cancel()
+        for task in filter(None, (self._keeper, self._cpu_controller)):
+            task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
-                await self._keeper
+                await task
         await self._pool.close()
-        zygotes = [*self._retiring, *([self._zygote] if self._zygote else [])]
-        guests = [guest for zygote in zygotes for guest in zygote.guests.values()]
-        for zygote in zygotes:
+        guests = self._all_guests()
+        for zygote in self._zygotes():
             zygote.kill()
         if guests:
             await asyncio.wait([guest.exited for guest in guests], timeout=5)
@@ -155,6 +158,12 @@ class Supervisor:
     async def copy(self, guest: GuestProcess) -> GuestProcess:
         """A parked copy of an idle guest; it is the caller's, who must kill it. `CopyFailed` says why not."""
         return await self._spawner.copy(guest)
+
+    def _zygotes(self) -> list[ZygoteProcess]:
+        return [*self._retiring, *([self._zygote] if self._zygote else [])]
+
+    def _all_guests(self) -> list[GuestProcess]:
+        return [guest for zygote in self._zygotes() for guest in zygote.guests.values()]
 
     async def _make_default(self) -> GuestProcess:
         zygote = await self._current_zygote()
