@@ -192,7 +192,8 @@ async def test_binder_replaces_parameters_and_nothing_else(sql: str, text: str) 
     "sql",
     [
         "SELECT 'open", 'SELECT "open', "SELECT /* open", "SELECT $$open", "SELECT (1", "SELECT 1)",
-        "SELECT (1]", 'SELECT U&"\\0061"', "SELECT U&'\\0061'", "SELECT 1a", "SELECT 1_a", "SELECT \u00a0 1", "SELECT \u200b1",
+        "SELECT (1]", 'SELECT U&"\\0061"', "SELECT U&'\\0061'", "SELECT 1a",
+        "SELECT 1_a", "SELECT \u00a0 1", "SELECT \u200b1",
         "SELECT {fn x}", "SELECT a\\b", "SELECT 'a'; SELECT 'b'", "SELECT @@version", "", " ; ",
     ],
 )  # fmt: skip

@@ -126,7 +126,7 @@ def postgres_functions(catalog: Iterable[CatalogFunction], extra: Iterable[str] 
 
 _SQLITE_ALLOWED = words(
     """
-    abs changes char current_date current_time current_timestamp coalesce concat concat_ws format glob hex ifnull iif instr length like likelihood
+    abs changes char coalesce concat concat_ws format glob hex ifnull iif instr length like likelihood
     likely lower ltrim max min nullif octet_length printf quote random randomblob replace round rtrim
     sign soundex substr substring trim typeof unhex unicode unlikely upper zeroblob avg count
     group_concat string_agg sum total median percentile date time datetime julianday unixepoch strftime
@@ -135,7 +135,7 @@ _SQLITE_ALLOWED = words(
     json_patch json_remove json_replace json_set json_type json_valid json_quote json_group_array
     json_group_object json_each json_tree jsonb acos acosh asin asinh atan atan2 atanh ceil ceiling cos
     cosh degrees exp floor ln log log10 log2 mod pi pow power radians sin sinh sqrt tan tanh trunc ->
-    ->> match
+    ->> match current_date current_time current_timestamp
     """
 )
 _SQLITE_DENIED = words(

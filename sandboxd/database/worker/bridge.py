@@ -17,9 +17,11 @@ from sandboxd.database.worker.allowed import words
 from sandboxd.database.worker.lexer import LexedText, Token, TokenKind
 from sandboxd.database.worker.refusal import Layer, Reason, Refusal
 
-_ALWAYS = words("interval extract ilike lateral fetch rollup cube grouping similar tablesample overlay")
-_BEFORE_BRACKET = words("any all some left right cast substring position trim")
+_ALWAYS = words("array interval extract ilike lateral fetch rollup cube grouping similar tablesample overlay")
+_BEFORE_BRACKET = words("any all some left right substring position trim")
 _BEFORE_STRING = words("date timestamp timestamptz time")
+_CAST_TYPES = words("date timestamp timestamptz boolean bool json jsonb uuid")
+"""Types that SQLite's CAST takes for numbers. Its CAST AS INTEGER cuts, and is left alone."""
 _MOMENTS = words("now current_date current_timestamp localtimestamp date_trunc")
 _OPERATORS = frozenset(("~", "~*", "!~", "!~*", "@>", "<@", "#>", "#>>", "&&", "~~", "~~*"))
 UNSUPPORTED_FUNCTIONS = words(
@@ -87,8 +89,59 @@ def bridge(text: str, lexed: LexedText) -> Bridged | None:
         return None  # SQLite's own parser has the word
     constructs: dict[str, None] = {}
     _refuse_nodes(tree)
-    changed = tree.transform(lambda node: _rewrite(node, constructs))
+    changed = _named(tree).transform(lambda node: _rewrite(node, constructs))
+    if not constructs:
+        return None
     return Bridged(changed.sql(dialect="sqlite"), list(constructs))
+
+
+def _named(tree: exp.Expr) -> exp.Expr:
+    """The statement with the column names that PostgreSQL would give its expressions."""
+    if not isinstance(tree, exp.Select):
+        return tree
+    for projection in list(tree.expressions):
+        if not isinstance(projection, exp.Alias | exp.Column | exp.Star | exp.Dot):
+            name = _column_name(projection)
+            projection.replace(exp.alias_(projection.copy(), name, quoted=True))
+    return tree
+
+
+def _column_name(node: exp.Expr) -> str:
+    while isinstance(node, exp.Paren | exp.Cast):
+        inner = node.this
+        if isinstance(node, exp.Cast) and not isinstance(inner, exp.Column | exp.Func | exp.Cast | exp.Paren):
+            return _CAST_NAMES.get(node.args["to"].this, "?column?")
+        node = inner
+    if isinstance(node, exp.Column):
+        return str(node.name)
+    if isinstance(node, exp.Case):
+        return "case"
+    if isinstance(node, exp.Anonymous):
+        return str(node.name).lower()
+    if isinstance(node, exp.Window | exp.Filter | exp.WithinGroup):
+        return _column_name(node.this)
+    if isinstance(node, exp.Func) and not isinstance(node, exp.Binary | exp.Connector):
+        return _FUNCTION_NAMES.get(type(node), node.sql_name().lower())
+    return "?column?"
+
+
+_FUNCTION_NAMES: dict[type[exp.Expr], str] = {
+    exp.TimestampTrunc: "date_trunc",
+    exp.CurrentTimestamp: "now",
+    exp.StrPosition: "position",
+    exp.GroupConcat: "string_agg",
+    exp.LogicalAnd: "bool_and",
+    exp.LogicalOr: "bool_or",
+}
+_CAST_NAMES = {
+    exp.DType.DATE: "date",
+    exp.DType.TIMESTAMP: "timestamp",
+    exp.DType.TIMESTAMPTZ: "timestamptz",
+    exp.DType.INT: "int4",
+    exp.DType.BIGINT: "int8",
+    exp.DType.TEXT: "text",
+    exp.DType.BOOLEAN: "bool",
+}
 
 
 def unsupported(construct: str) -> Refusal:
@@ -125,6 +178,8 @@ def _is_called_for(tokens: list[Token]) -> bool:
         ):
             return True
         if (token.name, following.name) in (("distinct", "on"), ("at", "time")):
+            return True
+        if token.name == "as" and following.name in _CAST_TYPES:
             return True
     return False
 
@@ -283,6 +338,8 @@ def _truncate(node: exp.Expr) -> exp.Expr:
 def _any_or_all(node: exp.Expr) -> exp.Expr | None:
     right = node.expression
     wanted = exp.Any if isinstance(node, exp.EQ) else exp.All
+    if isinstance(right, exp.Anonymous) and right.name.upper() == "ALL" and len(right.expressions) == 1:
+        right = exp.All(this=right.expressions[0])
     if not isinstance(right, exp.Any | exp.All):
         return None
     source = right.this
@@ -326,6 +383,16 @@ def _position(node: exp.Expr) -> exp.Expr:
     return _call("instr", node.this, node.args["substr"])
 
 
+def _substring(node: exp.Expr) -> exp.Expr:
+    parts = (node.this, node.args.get("start"), node.args.get("length"))
+    return _call("bridge_substring", *(part for part in parts if part is not None))
+
+
+def _trim(node: exp.Expr) -> exp.Expr:
+    name = {"LEADING": "ltrim", "TRAILING": "rtrim"}.get(str(node.args.get("position")), "trim")
+    return _call(name, *(part for part in (node.this, node.expression) if part))
+
+
 def _left(node: exp.Expr) -> exp.Expr:
     return _call("bridge_left", node.this, node.expression)
 
@@ -350,6 +417,8 @@ _RULES: Mapping[type[exp.Expr], Callable[[exp.Expr], exp.Expr | None]] = {
     exp.CurrentTimestamp: _now,
     exp.Localtimestamp: _now,
     exp.StrPosition: _position,
+    exp.Substring: _substring,
+    exp.Trim: _trim,
     exp.Left: _left,
     exp.Right: _right,
 }
@@ -369,6 +438,8 @@ _NAMES: dict[type[exp.Expr], str] = {
     exp.CurrentTimestamp: "now()",
     exp.Localtimestamp: "now()",
     exp.StrPosition: "position",
+    exp.Substring: "substring",
+    exp.Trim: "trim",
     exp.Left: "left",
     exp.Right: "right",
 }

@@ -150,6 +150,18 @@ def _right(value: Any, count: int | None) -> str | None:
     return text[max(0, len(text) - count) :] if count >= 0 else text[-count:]
 
 
+def _substring(value: Any, start: int | None, length: int | None = None) -> str | None:
+    """Counts from 1; what lies before it is counted too, as in PostgreSQL."""
+    if value is None or start is None:
+        return None
+    text = str(value)
+    if length is None:
+        return text[max(start - 1, 0) :]
+    if length < 0:
+        raise ValueError("negative substring length")
+    return text[max(start - 1, 0) : max(start - 1 + length, 0)]
+
+
 def _regexp(pattern: str | None, value: Any, *, flags: int = 0) -> int | None:
     if pattern is None or value is None:
         return None
@@ -300,6 +312,8 @@ _SCALARS: tuple[tuple[str, int, Callable[..., Any]], ...] = (
     ("bridge_boolean", 1, to_boolean),
     ("bridge_left", 2, _left),
     ("bridge_right", 2, _right),
+    ("bridge_substring", 2, _substring),
+    ("bridge_substring", 3, _substring),
     ("regexp", 2, _regexp),
     ("bridge_iregexp", 2, _regexp_insensitive),
     ("regexp_replace", 3, _regexp_replace),

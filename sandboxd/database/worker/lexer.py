@@ -242,7 +242,7 @@ class _Lexer:
             return self._dollar(position)
         if character == "?" and not self._postgres:
             return self._token(TokenKind.POSITIONAL, "?", position, position + 1)
-        if character == "@" and not self._postgres:
+        if character == "@" and not self._postgres and not self._sql.startswith("@>", position):
             raise self._refusal(position, "unexpected character '@'; write parameters as :name")
         return None
 
@@ -277,10 +277,15 @@ class _Lexer:
     def _operator(self, position: int) -> Token:
         end = position + 1
         while end < len(self._sql) and self._sql[end] in _OPERATOR_CHARACTERS:
-            if self._sql.startswith(("--", "/*"), end):
+            if self._sql.startswith(("--", "/*"), end) or (self._sql[end] == "?" and not self._postgres):
                 break
             end += 1
-        return self._token(TokenKind.OPERATOR, self._sql[position:end], position, end)
+        name = self._sql[position:end]
+        is_array_operator = name == "@>" or (name == "<@" and not self._word.match(self._sql, end))
+        if "@" in name and not self._postgres and not is_array_operator:
+            # SQLite would read a parameter that nobody gave.
+            raise self._refusal(position, "unexpected character '@'; write parameters as :name")
+        return self._token(TokenKind.OPERATOR, name, position, end)
 
     def _token(self, kind: TokenKind, name: str, start: int, end: int) -> Token:
         return Token(kind, name, start, end, self._brackets.count("["))
