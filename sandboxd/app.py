@@ -13,11 +13,12 @@ from sandboxd.accounts.authentication import Authentication
 from sandboxd.accounts.certificates import SubjectMapping, SubjectTable
 from sandboxd.accounts.principals import Role
 from sandboxd.accounts.tokens import TokenBook, ensure_first_token
-from sandboxd.database.audit import AuditLog, MemoryAudit
+from sandboxd.database.audit import AuditLog
 from sandboxd.database.errors import DatabaseRoleUnsafe, QueryError
 from sandboxd.database.gateway import DatabaseGateway
 from sandboxd.database.guest_calls import GuestCalls
 from sandboxd.database.sample import build_sqlite
+from sandboxd.database.store_audit import StoreAudit
 from sandboxd.executions.admission import Admission
 from sandboxd.executions.history import ExecutionHistory
 from sandboxd.executions.service import Executions
@@ -70,7 +71,7 @@ async def running_server(settings: Settings, *, fault_step: str = "") -> AsyncIt
         stack.push_async_callback(registry.close)
         registry.start()
         history = ExecutionHistory(store.executions)
-        audit = MemoryAudit()
+        audit = StoreAudit(store.queries)
         gateway = await stack.enter_async_context(_database_gateway(settings, audit))
         admission = Admission(
             max_parallel=settings.max_parallel_executions,

@@ -20,6 +20,8 @@ class QueryFilter:
     user_id: str | None = None
     sandbox_id: str | None = None
     execution_id: str | None = None
+    database: str | None = None
+    id: str | None = None
     verdicts: tuple[QueryVerdict, ...] = ()
     time_from: datetime | None = None
     time_before: datetime | None = None
@@ -32,6 +34,8 @@ class QueryFilter:
             (table.user_id, self.user_id),
             (table.sandbox_id, self.sandbox_id),
             (table.execution_id, self.execution_id),
+            (table.database, self.database),
+            (table.id, self.id),
         ):
             if value is not None:
                 found.append(column == value)
