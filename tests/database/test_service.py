@@ -1,0 +1,173 @@
+"""The whole way through server and client: the wish-list on both engines, errors, the audit."""
+
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+import pytest_asyncio
+from sandboxd_client import Client, DatabaseGrant, SandboxService, WriteGrant, errors
+
+from tests.database import wishlist
+from tests.database.conftest import READER
+from tests.database.postgres_server import PostgresServer
+from tests.support.server_process import Server, server_process
+
+pytestmark = [
+    pytest.mark.asyncio(loop_scope="session"),
+    pytest.mark.parametrize("database", ["sample", "shop"]),
+]
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory: pytest.TempPathFactory, shop: PostgresServer) -> Iterator[Server]:
+    settings = {
+        "databases__shop__url": shop.url(READER),
+        "databases__shop__writable": "documents",
+        "sample_database": "true",
+    }
+    with server_process(tmp_path_factory.mktemp("server"), **settings) as server:
+        yield server
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def client(both: Server) -> AsyncIterator[Client]:
+    async with Client.connect(both.tcp, token=both.token) as client:
+        yield client
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def service(both: Server) -> AsyncIterator[SandboxService]:
+    async with await SandboxService.connect(both.tcp, token=both.token) as service:
+        yield service
+
+
+def _config(database: str, *, writes: bool = False) -> dict[str, object]:
+    write = WriteGrant(table="documents", operation="update", columns=["processed"])
+    grant = DatabaseGrant(database=database, is_default=True, write_grants=[write] if writes else [])
+    return {"databases": [grant], "max_execution_time": 30, "enable_debugging": True}
+
+
+async def test_quick_start_reads_users(database: str, service: SandboxService) -> None:
+    sandbox_id = await service.create_agent_sandbox(user_id=1, config=_config(database))
+    result = await service.execute_code(sandbox_id, wishlist.QUICK_START)
+    assert result.status == "completed", result.error
+    assert result.result["total_users"] == 10
+    assert all("@" not in user["domain"] for user in result.result["processed_users"])
+
+
+async def test_query_database_counts_users_since_a_date(database: str, service: SandboxService) -> None:
+    sandbox_id = await service.create_agent_sandbox(user_id=1, config=_config(database))
+    counted = await service.query_database(
+        sandbox_id,
+        "SELECT COUNT(*) as user_count FROM users WHERE created_at > :date",
+        {"date": "2024-01-01"},
+    )
+    assert counted[0]["user_count"] == 61
+    schema = await service.get_database_schema(sandbox_id)
+    assert {"users", "user_activities", "documents", "pipeline_input"} <= set(schema["tables"])
+    found = await service.query_database(
+        sandbox_id, "SELECT * FROM users WHERE created_at > :date", {"date": "2024-01-01"}
+    )
+    assert len(found) == 61
+    assert found[0]["created_at"].year == 2024
+
+
+async def test_data_analysis_agent_finds_active_users(database: str, service: SandboxService) -> None:
+    sandbox_id = await service.create_agent_sandbox(user_id=1, config=_config(database))
+    result = await service.execute_code(sandbox_id, wishlist.DATA_ANALYSIS)
+    assert result.status == "completed", result.error
+    assert result.result["total_activities"] > 100
+    assert len(result.result["most_active_users"]) == 10
+
+
+async def test_knowledge_extraction_agent_needs_its_grant(database: str, service: SandboxService) -> None:
+    refused = await service.create_agent_sandbox(user_id=1, config=_config(database))
+    result = await service.execute_code(refused, wishlist.KNOWLEDGE_EXTRACTION)
+    assert result.status == "failed"
+    assert "write grant" in str(result.error)
+    granted = await service.create_agent_sandbox(user_id=1, config=_config(database, writes=True))
+    result = await service.execute_code(granted, wishlist.KNOWLEDGE_EXTRACTION)
+    assert result.status == "completed", result.error
+    assert result.result["processed_documents"] == 20
+    assert any(item["entities"]["emails"] for item in result.result["extracted_knowledge"])
+
+
+async def test_pipeline_debugging_agent_sees_missing_content(database: str, service: SandboxService) -> None:
+    sandbox_id = await service.create_agent_sandbox(user_id=1, config=_config(database))
+    result = await service.execute_code(sandbox_id, wishlist.PIPELINE_DEBUGGING)
+    assert result.status == "completed", result.error
+    assert result.result["input_count"] == 5
+    assert result.result["valid_output_count"] < 5
+
+
+async def test_available_functions_answer_with_and_without_await(
+    database: str, service: SandboxService
+) -> None:
+    sandbox_id = await service.create_agent_sandbox(user_id=1, config=_config(database))
+    code = """
+results = await db_query("SELECT * FROM users WHERE id = :id", {"id": 1})
+tables = await db_tables()
+schema = await db_schema("users")
+rows = db_query("SELECT id, name FROM users ORDER BY id")
+frame = rows.df()
+__result__ = [len(results), "users" in str(tables), "email" in str(schema), len(rows), rows[0]["id"],
+              [row["id"] for row in rows[1:3]], list(frame.columns), len(frame)]
+"""
+    result = await service.execute_code(sandbox_id, code)
+    assert result.status == "completed", result.error
+    assert result.result == [1, True, True, 120, 1, [2, 3], ["id", "name"], 120]
+
+
+async def test_error_has_reason_and_hint_in_the_guest_and_outside(
+    database: str, service: SandboxService, client: Client
+) -> None:
+    sandbox_id = await service.create_agent_sandbox(user_id=1, config=_config(database))
+    code = """
+found = []
+for sql in ("SELECT * FROM nothing_here", "DELETE FROM users", "SELECT 1; SELECT 2", "VACUUM"):
+    try:
+        await db_query(sql)
+    except Exception as error:
+        found.append((error.reason, bool(error.hint)))
+__result__ = found
+"""
+    result = await service.execute_code(sandbox_id, code)
+    assert result.status == "completed", result.error
+    assert [reason for reason, _ in result.result] == [
+        "SQL_UNDEFINED",
+        "SQL_WRITE_NOT_GRANTED",
+        "SQL_MULTIPLE_STATEMENTS",
+        "SQL_STATEMENT_DENIED",
+    ]
+    assert result.result[1][1]
+    with pytest.raises(errors.SandboxdError) as caught:
+        await service.query_database(sandbox_id, "DELETE FROM users")
+    assert caught.value.reason == "SQL_WRITE_NOT_GRANTED"
+    assert "write grant" in str(caught.value)
+
+
+async def test_every_attempt_is_in_the_audit_with_its_line(
+    database: str, service: SandboxService, client: Client
+) -> None:
+    sandbox_id = await service.create_agent_sandbox(user_id=1, config=_config(database))
+    await service.execute_code(sandbox_id, "x = 1\nawait db_query('SELECT 1')\n")
+    with pytest.raises(errors.SandboxdError):
+        await service.query_database(sandbox_id, "DROP TABLE users")
+    sandbox = await client.get_sandbox(sandbox_id)
+    entries = await sandbox.audit()
+    assert [(entry.sql, entry.verdict.lower(), entry.line) for entry in entries] == [
+        ("DROP TABLE users", "refused", 0),
+        ("SELECT 1", "completed", 2),
+    ]
+    assert entries[0].layer.lower() == "guard"
+    assert entries[1].execution_id
+
+
+async def test_database_that_is_not_granted_looks_missing(database: str, service: SandboxService) -> None:
+    other = "shop" if database == "sample" else "sample"
+    sandbox_id = await service.create_agent_sandbox(user_id=1, config=_config(database))
+    texts = []
+    for name in (other, "missing_one"):
+        with pytest.raises(errors.SandboxdError) as caught:
+            await service.query_database(sandbox_id, "SELECT 1", database=name)
+        texts.append(str(caught.value).replace(name, "?"))
+    assert texts[0] == texts[1]
