@@ -66,7 +66,7 @@ class BatchColumns:
                     integer += 1
                     found.append((name, picture, None, False))
                 elif kind == OTHER:
-                    found.append(_read_change(name, self.others[other]))
+                    found.append(read_change(name, self.others[other]))
                     other += 1
                 else:
                     found.append((name, None, None, False))
@@ -74,7 +74,8 @@ class BatchColumns:
         return out
 
 
-def _read_change(name: int, body: bytes) -> RowChange:
+def read_change(name: int, body: bytes) -> RowChange:
+    """A `Change` body."""
     picture: bytes | None = None
     patch: tuple[int, bytes, int] | None = None
     is_global = False

@@ -45,7 +45,7 @@ class StepWriter:
             self.stack(state, row.thread),
         ]
         variables, left_out = self._step_variables(state, row, before or {})
-        out += variables
+        out += [bytes_field(8, variable) for variable in variables]
         if row.result is not None:
             out.append(bytes_field(9, row.result))
         out.append(bytes_field(13, _duration(state.elapsed_ns)))

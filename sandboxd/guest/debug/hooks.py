@@ -1,9 +1,9 @@
 """The two ways to be told of lines: sys.monitoring from CPython 3.12 on, sys.settrace before."""
 
 import sys
+import types
 from typing import Protocol
 
-from sandboxd.guest.debug.plan import SourcePlan
 from sandboxd.guest.debug.recorder import Recorder
 
 
@@ -16,6 +16,9 @@ class Hook(Protocol):
     def start(self) -> None:
         """Begins to watch; in the thread that runs user code."""
 
+    def watch(self, code: types.CodeType) -> None:
+        """Expects `code` to run, and the code in it."""
+
     def stop(self) -> None:
         """Ends it; notes whether something else had ended it before."""
 
@@ -24,12 +27,12 @@ class Hook(Protocol):
         """Whether user code removed or replaced the hook."""
 
 
-def make_hook(recorder: Recorder, source: SourcePlan) -> Hook:
+def make_hook(recorder: Recorder) -> Hook:
     """The best hook this interpreter has."""
     if sys.version_info >= (3, 12):
         from sandboxd.guest.debug.monitoring import MonitoringHook
 
-        return MonitoringHook(recorder, source)
+        return MonitoringHook(recorder)
     from sandboxd.guest.debug.settrace import SettraceHook
 
     return SettraceHook(recorder)

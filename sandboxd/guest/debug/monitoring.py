@@ -6,7 +6,7 @@ import types
 from collections.abc import Callable
 from typing import Any
 
-from sandboxd.guest.debug.plan import SourcePlan, is_skipped
+from sandboxd.guest.debug.plan import is_skipped
 from sandboxd.guest.debug.recorder import Recorder
 
 _TOOL_NAME = "sandboxd"
@@ -18,9 +18,8 @@ class MonitoringHook:
 
     engine = "sys.monitoring"
 
-    def __init__(self, recorder: Recorder, source: SourcePlan) -> None:
+    def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
-        self._source = source
         self._monitoring: Any = sys.monitoring  # type: ignore[attr-defined,unused-ignore]  # from 3.12 on
         self._tool: int = self._monitoring.DEBUGGER_ID
         self._codes: list[types.CodeType] = []

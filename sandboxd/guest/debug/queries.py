@@ -143,6 +143,7 @@ class _Asked:
         self, row: StepRow, line: int, owner: Any, name: str, old: bytes | None, new: bytes | None, patch: Any
     ) -> bytes:
         plan = self.writer.code_of(owner)
+        line = line or plan.code.co_firstlineno
         place = f"[{patch[0]}]: -> {show(patch[1])}" if patch is not None else ""
         text = (
             place or f"{'unbound' if old is None else show(old)} -> {'unbound' if new is None else show(new)}"
@@ -151,7 +152,7 @@ class _Asked:
         return join(
             (
                 number_field(1, row.step),
-                number_field(2, line or plan.code.co_firstlineno),
+                number_field(2, line),
                 text_field(3, plan.source.text(line)),
                 text_field(4, plan.name),
                 text_field(5, name),

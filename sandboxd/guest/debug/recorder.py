@@ -123,6 +123,11 @@ class Recorder:
         """What is known of a frame of user code."""
         return self._states.get(id(frame))
 
+    @property
+    def left_out_changes(self) -> int:
+        """Variables that were not looked at, because a budget was spent."""
+        return self._differ.left_out + self.renderer.deferred_count
+
     def live_states(self) -> list[FrameState]:
         """All frames of user code that run or are suspended."""
         return list(self._states.values())

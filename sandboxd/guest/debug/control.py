@@ -1,0 +1,316 @@
+"""The guest's side of an interactive session: stops the program and obeys the host meanwhile."""
+
+import signal
+import time
+import types
+from typing import Any, Protocol
+
+from sandboxd.channel import debug
+from sandboxd.guest.debug.evaluation import EvaluationTimedOut, bind, run_in_frame
+from sandboxd.guest.debug.frames import FrameState
+from sandboxd.guest.debug.full_steps import StepWriter
+from sandboxd.guest.debug.judge import BadExpression, Undecided, judge, parse_expression
+from sandboxd.guest.debug.past import Past
+from sandboxd.guest.debug.queries import QueryFailed
+from sandboxd.guest.debug.recorder import Recorder, Step
+from sandboxd.guest.debug.show import read_value, show, show_plain
+from sandboxd.guest.debug.stepping import ENTRY, ArmedBreakpoint, Stepping, Stop
+from sandboxd.guest.debug.stop_report import (
+    breakpoints_set,
+    failure,
+    plain_variable,
+    stopped,
+)
+from sandboxd.guest.debug.trace import Folded, StepRow, Trace
+from sandboxd.guest.debug.values import exception_summary, type_name
+from sandboxd.guest.debug.wire import bytes_field
+
+
+class Line(Protocol):
+    """The way to the host."""
+
+    def send(self, message: Any) -> None:
+        """Sends one message."""
+
+    def next_command(self, *, wait: bool) -> Any | None:
+        """The host's next command; None when there is none and `wait` is off, or the host hung up."""
+
+
+class Control:
+    """Called at each step of an interactive run."""
+
+    def __init__(
+        self, *, run_id: int, line: Line, trace: Trace, recorder: Recorder, stepping: Stepping, stop_at_entry: bool
+    ) -> None:
+        self._run_id = run_id
+        self._line = line
+        self._trace = trace
+        self._recorder = recorder
+        self.stepping = stepping
+        self._entry = stop_at_entry
+        self._signalled = False
+        self._detached = False
+        self._known: dict[int, dict[int, bytes]] = {}
+        self._previous_handler: Any = None
+
+    def install(self) -> None:
+        """From here on SIGUSR1 makes the program look for commands at its next step."""
+        self._previous_handler = signal.signal(signal.SIGUSR1, self._on_signal)
+
+    def remove(self) -> None:
+        """Gives the signal back."""
+        signal.signal(signal.SIGUSR1, self._previous_handler or signal.SIG_DFL)
+
+    def _on_signal(self, _number: int, _frame: types.FrameType | None) -> None:
+        self._signalled = True
+
+    def at_step(self, step: Step, frame: types.FrameType) -> None:
+        """Stops here if that is asked for."""
+        if self._detached:
+            return
+        if self._signalled:
+            self._signalled = False
+            self._obey_while_running()
+        stop: Stop | ArmedBreakpoint | None
+        if self._entry:
+            self._entry = False
+            stop = Stop(reason=ENTRY)
+        else:
+            stop = self.stepping.stop_at(step, frame)
+        if isinstance(stop, ArmedBreakpoint):
+            self._log(stop, frame)
+        elif stop is not None:
+            self._hold(stop, step, frame)
+
+    def _obey_while_running(self) -> None:
+        while (command := self._line.next_command(wait=False)) is not None:
+            match command:
+                case debug.PauseRun(command_id=number):
+                    self.stepping.pause = True
+                    self._done(number)
+                case debug.SetBreakpoints():
+                    self._set_breakpoints(command)
+                case debug.QueryTrace():
+                    self._query(command)
+                case debug.DetachRun(command_id=number):
+                    self._detached = True
+                    self._done(number)
+                case _:
+                    self._refuse(command.command_id, "NOT_STOPPED", "The program runs; pause it first.")
+
+    def _hold(self, stop: Stop, step: Step, frame: types.FrameType) -> None:
+        """Serves the host until it lets the program go on."""
+        self._recorder.flush()
+        state, row = self._present(step)
+        writer = self._writer()
+        notes = [stop.note] if stop.note else []
+        payload = stopped(writer, state, row, reason=stop.reason, known=self._known, notes=notes)
+        self._report(payload, stop.reason, step[7])
+        past = Past(self._trace, self.stepping, row.step)
+        while True:
+            command = self._line.next_command(wait=True)
+            if command is None:
+                raise KeyboardInterrupt
+            if self._obey_at_stop(command, past, step, frame):
+                return
+
+    def _obey_at_stop(self, command: Any, past: Past, step: Step, frame: types.FrameType) -> bool:
+        match command:
+            case debug.ResumeRun(mode="back" | "reverse"):
+                self._go_back(command, past)
+            case debug.ResumeRun():
+                if past.step != past.present and command.mode != "continue":
+                    return self._go_forward(command, past, step)
+                self.stepping.resume(command.mode, step[2], command.line)
+                self._done(command.command_id)
+                return True
+            case debug.EvaluateInFrame():
+                self._evaluate(command, past, step, frame)
+            case debug.SetVariable():
+                self._set_variable(command, past, step, frame)
+            case debug.SetBreakpoints():
+                self._set_breakpoints(command)
+            case debug.QueryTrace():
+                self._query(command)
+            case debug.PauseRun(command_id=number):
+                self._done(number)
+            case debug.DetachRun(command_id=number):
+                self._detached = True
+                self._recorder.control = None
+                self._done(number)
+                return True
+        return False
+
+    # --- the past -----------------------------------------------------------------------------
+
+    def _go_back(self, command: debug.ResumeRun, past: Past) -> None:
+        reason = past.back() if command.mode == "back" else past.reverse()
+        self._done(command.command_id)
+        self._show_past(past, reason)
+
+    def _go_forward(self, command: debug.ResumeRun, past: Past, step: Step) -> bool:
+        """Forward within the past; at the present the program itself goes on."""
+        reason = past.forward()
+        self._done(command.command_id)
+        if past.step == past.present:
+            state, row = self._present(step)
+            self._report(stopped(self._writer(), state, row, reason=reason, known=self._known), reason, step[7])
+        else:
+            self._show_past(past, reason)
+        return False
+
+    def _show_past(self, past: Past, reason: int) -> None:
+        state, row = self._trace.state_before(past.step)
+        if row is None:
+            return
+        payload = stopped(self._writer(), state, row, reason=reason, known=self._known, in_the_past=True)
+        self._report(payload, reason, state.stdout_bytes)
+
+    # --- commands -----------------------------------------------------------------------------
+
+    def _evaluate(self, command: debug.EvaluateInFrame, past: Past, step: Step, frame: types.FrameType) -> None:
+        if past.step != past.present:
+            self._evaluate_past(command, past)
+            return
+        target = self._frame(command.frame, step, frame)
+        if target is None:
+            self._refuse(command.command_id, "NO_SUCH_FRAME", "No such frame is on the stack.")
+            return
+        try:
+            value, written = run_in_frame(
+                target, command.expression, timeout_ms=command.timeout_ms, statements=command.allow_side_effects
+            )
+        except EvaluationTimedOut:
+            body = bytes_field(2, failure("TimeoutError", f"it took longer than {command.timeout_ms} ms"))
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            body = bytes_field(2, failure(type_name(type(error)), exception_summary(error).partition(": ")[2]))
+        else:
+            body = bytes_field(1, self._variable(command.expression, value))
+            body += bytes_field(3, written) if written else b""
+        self._done(command.command_id, "evaluated", body)
+
+    def _evaluate_past(self, command: debug.EvaluateInFrame, past: Past) -> None:
+        state, row = self._trace.state_before(past.step)
+        names = self._recorder.names
+
+        def look_up(name: str) -> Any:
+            number = names.get(name, 0)
+            for frame_number in (command.frame or (row.frame if row else 1), 1):
+                frame = state.frames.get(frame_number)
+                if frame is not None and number in frame.variables:
+                    return read_value(frame.variables[number])
+            raise Undecided(name)
+
+        try:
+            text = show_plain(judge(parse_expression(command.expression), look_up))
+        except (BadExpression, Undecided) as error:
+            self._refuse(
+                command.command_id,
+                "IN_THE_PAST",
+                f"Only recorded values can be asked for in the past ({error}); go on to the present first.",
+            )
+            return
+        self._done(command.command_id, "evaluated", bytes_field(1, plain_variable(command.expression, "", text)))
+
+    def _set_variable(self, command: debug.SetVariable, past: Past, step: Step, frame: types.FrameType) -> None:
+        if past.step != past.present:
+            self._refuse(command.command_id, "IN_THE_PAST", "The past cannot be changed; go on first.")
+            return
+        target = self._frame(command.frame, step, frame)
+        if target is None:
+            self._refuse(command.command_id, "NO_SUCH_FRAME", "No such frame is on the stack.")
+            return
+        try:
+            value, _written = run_in_frame(target, command.expression, timeout_ms=10_000, statements=False)
+            problem = bind(target, command.name, value)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            body = bytes_field(2, failure(type_name(type(error)), exception_summary(error).partition(": ")[2]))
+        else:
+            body = bytes_field(2, failure("NameError", problem)) if problem else b""
+            body = body or bytes_field(1, self._variable(command.name, value))
+        self._done(command.command_id, "variable_set", body)
+
+    def _set_breakpoints(self, command: debug.SetBreakpoints) -> None:
+        found = self.stepping.set_breakpoints(command.breakpoints)
+        if command.exception_stops is not None:
+            self.stepping.exception_stops = command.exception_stops
+        self._done(command.command_id, "breakpoints_set", breakpoints_set(found))
+
+    def _query(self, command: debug.QueryTrace) -> None:
+        from sandboxd.guest.debug.run import answer_query
+
+        self._recorder.flush()
+        self._line.send(answer_query(self._trace, command))
+
+    # --- parts --------------------------------------------------------------------------------
+
+    def _present(self, step: Step) -> tuple[Folded, StepRow]:
+        state, row = self._trace.state_before(self._trace.step_count)
+        if row is None:
+            raise QueryFailed("no trace is kept")
+        row.result = step[6]
+        return state, row
+
+    def _writer(self) -> StepWriter:
+        recorder = self._recorder
+        return StepWriter(
+            names=list(recorder.names),
+            codes=recorder.codes,
+            max_variables=recorder.options.values.max_variables,
+        )
+
+    def _frame(self, number: int, step: Step, frame: types.FrameType) -> types.FrameType | None:
+        if number in (0, step[2].number):
+            return frame
+        current: types.FrameType | None = frame
+        while current is not None:
+            state: FrameState | None = self._recorder.state_of(current)
+            if state is not None and state.number == number:
+                return current
+            current = current.f_back
+        return None
+
+    def _variable(self, name: str, value: Any) -> bytes:
+        return plain_variable(name, type_name(type(value)), show(self._recorder.picture(value), 2000))
+
+    def _log(self, armed: ArmedBreakpoint, frame: types.FrameType) -> None:
+        message = fill_in(armed.log_message, frame, self._recorder)
+        self._line.send(
+            debug.DebugLogpoint(run_id=self._run_id, line=armed.line, message=message, time_ns=time.time_ns())
+        )
+
+    def _report(self, payload: bytes, reason: int, stdout_bytes: int) -> None:
+        self._line.send(
+            debug.DebugStopped(run_id=self._run_id, payload=payload, reason=reason, stdout_bytes=stdout_bytes)
+        )
+
+    def _done(self, command_id: int, kind: Any = "done", payload: bytes = b"") -> None:
+        self._line.send(debug.CommandDone(command_id=command_id, kind=kind, payload=payload))
+
+    def _refuse(self, command_id: int, reason: str, message: str) -> None:
+        self._line.send(debug.CommandDone(command_id=command_id, kind="refused", reason=reason, message=message))
+
+
+def fill_in(text: str, frame: types.FrameType, recorder: Recorder) -> str:
+    """`text` with each `{expression}` replaced by its value in `frame`."""
+    out = []
+    rest = text
+    while "{" in rest:
+        head, _brace, rest = rest.partition("{")
+        expression, closed, rest = rest.partition("}")
+        out.append(head)
+        if not closed:
+            out.append("{" + expression)
+            break
+        try:
+            value, _written = run_in_frame(frame, expression, timeout_ms=1000, statements=False)
+            out.append(show(recorder.picture(value), 200).strip("'"))
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            out.append(f"<{type_name(type(error))}>")
+    return "".join(out) + rest

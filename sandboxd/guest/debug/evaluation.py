@@ -1,0 +1,90 @@
+"""Runs an expression in a frame of a stopped program."""
+
+import ast
+import ctypes
+import signal
+import sys
+import threading
+import types
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout
+from io import StringIO
+from typing import Any
+
+_MAX_OUTPUT = 64 * 1024
+_RUN_NAME = "<evaluation>"
+
+
+class EvaluationTimedOut(Exception):
+    """The expression took longer than it may."""
+
+
+@contextmanager
+def deadline(milliseconds: int) -> Iterator[None]:
+    """Raises `EvaluationTimedOut` in the body after the time; in the main thread only.
+
+    SIGALRM is borrowed and given back, with what is left of the program's own timer.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def expire(_signal: int, _frame: types.FrameType | None) -> None:
+        raise EvaluationTimedOut
+
+    previous = signal.signal(signal.SIGALRM, expire)
+    remaining = signal.setitimer(signal.ITIMER_REAL, milliseconds / 1000)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, *remaining)
+        signal.signal(signal.SIGALRM, previous)
+
+
+def run_in_frame(frame: types.FrameType, text: str, *, timeout_ms: int, statements: bool) -> tuple[Any, bytes]:
+    """The value of `text` in `frame`, None for statements, and what it wrote to stdout.
+
+    What the text binds by `:=` or assignment in a function's frame is lost, as in any debugger that has
+    no way to write there; `set_variable` is that way.
+    """
+    try:
+        code, mode = compile(text.strip(), _RUN_NAME, "eval", dont_inherit=True), "eval"
+    except SyntaxError:
+        if not statements:
+            raise
+        code, mode = compile(text, _RUN_NAME, "exec", dont_inherit=True), "exec"
+    variables: Any = frame.f_globals if frame.f_code.co_name == "<module>" else dict(frame.f_locals)
+    written = StringIO()
+    with redirect_stdout(written), deadline(timeout_ms):
+        run: Callable[..., Any] = eval if mode == "eval" else exec
+        value = run(code, frame.f_globals, variables)
+    return value, written.getvalue().encode("utf-8", "backslashreplace")[:_MAX_OUTPUT]
+
+
+def bind(frame: types.FrameType, name: str, value: Any) -> str:
+    """Binds `name` in `frame`; why it cannot be, "" when it was.
+
+    CPython 3.13 writes through `f_locals`; before, the frame's snapshot is written and copied back, which
+    works for variables that the function itself has.
+    """
+    if frame.f_code.co_name == "<module>":
+        frame.f_globals[name] = value
+        return ""
+    code = frame.f_code
+    if name not in code.co_varnames and name not in code.co_cellvars and name not in code.co_freevars:
+        return f"{name!r} is no variable of {code.co_name}"
+    variables = frame.f_locals
+    variables[name] = value
+    if sys.version_info < (3, 13):
+        ctypes.pythonapi.PyFrame_LocalsToFast(ctypes.py_object(frame), ctypes.c_int(0))
+    return ""
+
+
+def reads_only(text: str) -> bool:
+    """Whether an expression can be run without running user code: names, literals, and operators on them
+    are still user code for instances, so only names and constants are sure."""
+    try:
+        tree = ast.parse(text.strip(), mode="eval")
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    return isinstance(tree.body, ast.Name | ast.Constant)
