@@ -11,7 +11,9 @@ import structlog
 
 from sandboxd.accounts.authentication import Authentication
 from sandboxd.accounts.certificates import SubjectMapping, SubjectTable
+from sandboxd.accounts.fair_queue import FairQueue
 from sandboxd.accounts.principals import Role
+from sandboxd.accounts.quotas import QuotaLedger
 from sandboxd.accounts.tokens import TokenBook, ensure_first_token
 from sandboxd.database.audit import AuditLog
 from sandboxd.database.errors import DatabaseRoleUnsafe, QueryError
@@ -65,8 +67,12 @@ async def running_server(settings: Settings, *, fault_step: str = "") -> AsyncIt
         )
         stack.push_async_callback(supervisor.close)
         await supervisor.start()
+        ledger = QuotaLedger(
+            default=settings.user_quotas,
+            stored_bytes=lambda user: store.stored_bytes(owner=user.owner, user_id=user.user_id),
+        )
         registry = SandboxRegistry(
-            supervisor=supervisor, store=store.sandboxes, max_sandboxes=settings.max_sandboxes
+            supervisor=supervisor, store=store.sandboxes, ledger=ledger, max_sandboxes=settings.max_sandboxes
         )
         stack.push_async_callback(registry.close)
         registry.start()
@@ -74,7 +80,13 @@ async def running_server(settings: Settings, *, fault_step: str = "") -> AsyncIt
         audit = StoreAudit(store.queries)
         gateway = await stack.enter_async_context(_database_gateway(settings, audit))
         admission = Admission(
-            max_parallel=settings.max_parallel_executions,
+            queue=FairQueue(
+                slots=settings.max_parallel_executions,
+                max_queued=settings.max_queued_executions,
+                max_queued_per_owner=settings.quotas.queued_executions,
+                max_running_per_owner=settings.quotas.parallel_executions,
+            ),
+            ledger=ledger,
             max_queued=settings.max_queued_executions,
             max_queued_per_sandbox=settings.max_queued_per_sandbox,
         )

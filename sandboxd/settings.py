@@ -21,6 +21,7 @@ from sandboxd.limits import DEFAULT_LIMITS, MAXIMUM_LIMITS, Limits
 from sandboxd.policy import ALLOWED_MODULES
 
 if TYPE_CHECKING:
+    from sandboxd.accounts.quotas import Quotas
     from sandboxd.store.store import StoreSettings
 
 _PREFIX = "SANDBOXD_"
@@ -66,6 +67,21 @@ class SubjectSettings(BaseModel):
     """A subject alternative name as it is, such as `spiffe://org/agent`, or `CN=` and a common name."""
     principal: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@:/-]{0,127}$")
     role: Literal["admin", "service", "user"] = "user"
+
+
+class QuotaSettings(BaseModel):
+    """The share of one user; what is over it is refused with the time after which to try again."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    sandboxes: int = Field(default=200, ge=1)
+    parallel_executions: int = Field(default=64, ge=1)
+    queued_executions: int = Field(default=500, ge=0)
+    debug_streams: int = Field(default=16, ge=0)
+    cpu_seconds_per_minute: float = Field(default=120.0, gt=0)
+    """Of all executions together; a minute's worth may be used at once."""
+    stored_bytes: int = Field(default=1 << 30, ge=1)
+    """Of history: code, results, output, logs."""
 
 
 class TlsSettings(BaseModel):
@@ -153,6 +169,8 @@ class Settings(BaseModel):
     max_parallel_executions: int = Field(default=128, ge=1)
     max_queued_executions: int = Field(default=1000, ge=0)
     max_queued_per_sandbox: int = Field(default=16, ge=0)
+    quotas: QuotaSettings = QuotaSettings()
+    """The share of each user."""
     drain_grace: timedelta = timedelta(seconds=30)
     """How long running executions may go on after SIGTERM."""
     zygote_max_age: timedelta = timedelta(minutes=10)
@@ -232,6 +250,13 @@ class Settings(BaseModel):
             if database.default:
                 return name
         return SAMPLE_NAME if self.builds_sample and not self.databases else ""
+
+    @property
+    def user_quotas(self) -> "Quotas":
+        """`quotas` as the accounts know them."""
+        from sandboxd.accounts.quotas import Quotas
+
+        return Quotas(**self.quotas.model_dump())
 
     @property
     def floor(self) -> Grade:

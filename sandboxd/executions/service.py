@@ -146,6 +146,7 @@ class Executions:
         try:
             start_seconds = time.perf_counter() - starting
             outcome = await run.execute()
+            self._admission.charge(sandbox, outcome.cpu_seconds)
             ending = time.perf_counter()
             session = await self._session_after(sandbox, outcome)
         finally:

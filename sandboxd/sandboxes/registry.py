@@ -5,6 +5,7 @@ import contextlib
 
 import structlog
 
+from sandboxd.accounts.quotas import QuotaLedger, Resource, UserKey
 from sandboxd.errors import SandboxNotFound, TooManySandboxes
 from sandboxd.ids import SandboxId, new_sandbox_id
 from sandboxd.sandboxes import records
@@ -23,9 +24,12 @@ _EXPIRY_TICK_SECONDS = 0.5
 class SandboxRegistry:
     """The only place that looks a sandbox up. A foreign one and a missing one are the same to a caller."""
 
-    def __init__(self, *, supervisor: Supervisor, store: SandboxHistory, max_sandboxes: int) -> None:
+    def __init__(
+        self, *, supervisor: Supervisor, store: SandboxHistory, ledger: QuotaLedger, max_sandboxes: int
+    ) -> None:
         self._supervisor = supervisor
         self._store = store
+        self._ledger = ledger
         self._max_sandboxes = max_sandboxes
         self._sandboxes: dict[SandboxId, Sandbox] = {}
         self._expiry: asyncio.Task[None] | None = None
@@ -75,12 +79,14 @@ class SandboxRegistry:
         sandbox = Sandbox(
             sandbox_id=new_sandbox_id(), owner=owner, user_id=user_id, spec=spec, supervisor=self._supervisor
         )
+        sandbox.lease = self._ledger.acquire(UserKey(owner=owner, user_id=user_id), Resource.SANDBOXES)
         self._sandboxes[sandbox.id] = sandbox  # counted while it is made
         try:
             async with sandbox.turn:
                 await sandbox.guest()
         except BaseException:
             self._sandboxes.pop(sandbox.id, None)
+            sandbox.lease.release()
             sandbox.state = SandboxState.ABORTED
             raise
         self.created_count += 1

@@ -3,6 +3,7 @@
 import asyncio
 from datetime import UTC, datetime
 
+from sandboxd.accounts.quotas import Lease
 from sandboxd.channel.framing import ChannelBroken
 from sandboxd.channel.messages import Configure, GuestMessage, Inspect, LanguageRules, StateReport
 from sandboxd.errors import SandboxDeleted, Unavailable, WrongState
@@ -34,6 +35,8 @@ class Sandbox:
         self.turn = asyncio.Lock()
         """Held by the one who uses the guest; waiters are served in order."""
         self.waiting = 0
+        self.lease: Lease | None = None
+        """Its place in its user's share, given back at its end."""
         self.recorded = False
         """The store knows it."""
         self.single_use = False
@@ -135,6 +138,8 @@ class Sandbox:
         if self.state is SandboxState.ACTIVE:
             self.state = state
             self.end_time = datetime.now(UTC)
+        if self.lease is not None:
+            self.lease.release()
         guest, self._guest = self._guest, None
         if guest is not None:
             guest.kill(f"its sandbox was {state.value.lower()}")
