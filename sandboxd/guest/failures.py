@@ -24,6 +24,7 @@ _LONGEST_LINE = 500
 _MOST_FRAMES = 40
 _MOST_VARIABLES = 30
 _MOST_VIOLATIONS = 50
+_NO_MEMORY = "no memory is left within the sandbox's limit"
 _UNREADABLE = "<message could not be read>"
 
 
@@ -78,7 +79,9 @@ def describe_violations(violations: list[Violation]) -> FailureReport:
 
 def out_of_memory() -> FailureReport:
     """The report when there was no memory even for a better one."""
-    return FailureReport(kind="memory_error", type_name="MemoryError", message="", traceback="MemoryError\n")
+    return FailureReport(
+        kind="memory_error", type_name="MemoryError", message=_NO_MEMORY, traceback="MemoryError\n"
+    )
 
 
 def unreported(error: BaseException) -> FailureReport:
@@ -118,6 +121,8 @@ def _attempt(function: Callable[[], str]) -> str | None:
 
 def _message(error: BaseException) -> tuple[str, bool]:
     text = _attempt(lambda: clean_text(str(error), _LONGEST_MESSAGE))
+    if not text and isinstance(error, MemoryError):
+        return _NO_MEMORY, True  # Python leaves it empty
     return (_UNREADABLE, False) if text is None else (text, True)
 
 
