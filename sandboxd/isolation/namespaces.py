@@ -15,13 +15,15 @@ def enter_user_namespace() -> None:
     syscalls.unshare(syscalls.CLONE_NEWUSER)
 
 
-def map_own_id(*, process_directory: int, inside: int) -> None:
-    """Maps the caller's own user and group id to `inside`, as an unprivileged process may.
+def enter_user_namespace_as(inside: int, *, process_directory: int) -> None:
+    """A new user namespace with the caller's own user and group id mapped to `inside`, as an unprivileged
+    process may.
 
     `process_directory` is a descriptor of a /proc that shows the caller. Written by os.write: a buffered
     file hides the EPERM that comes at close.
     """
-    uid, gid = os.geteuid(), os.getegid()
+    uid, gid = os.geteuid(), os.getegid()  # asked before: inside they read as nobody's until they are mapped
+    enter_user_namespace()
     _write("self/setgroups", "deny", directory=process_directory)
     _write("self/uid_map", f"{inside} {uid} 1", directory=process_directory)
     _write("self/gid_map", f"{inside} {gid} 1", directory=process_directory)

@@ -51,6 +51,12 @@ class IsolationPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         return self.user_namespace and self.mapped_uids == 1
 
     @property
+    def counts_tasks_apart(self) -> bool:
+        """Whether the kernel counts each guest's threads by themselves. It counts by user id and user
+        namespace: where guests have the server's, a limit would count the server's threads as well."""
+        return self.uid_per_guest or self.own_map
+
+    @property
     def may_drop_bounding_set(self) -> bool:
         """Whether the zygote has CAP_SETPCAP: in a user namespace, or as the superuser."""
         return self.namespaces or self.uid_per_guest

@@ -166,9 +166,10 @@ def _map_child(*, ranged: bool) -> str:
 def _enter_and_wait(report: int, release: int, *, ranged: bool) -> int:
     try:
         proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY)
-        namespaces.enter_user_namespace()
-        if not ranged:
-            namespaces.map_own_id(process_directory=proc, inside=0)
+        if ranged:
+            namespaces.enter_user_namespace()
+        else:
+            namespaces.enter_user_namespace_as(0, process_directory=proc)
     except OSError as error:
         os.write(report, str(error).encode()[:1000])
         return 1
@@ -183,8 +184,7 @@ def _isolated_root(*, user_namespace: bool, ranged: bool) -> str:
     def attempt() -> None:
         if user_namespace and not ranged:
             proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY)
-            namespaces.enter_user_namespace()
-            namespaces.map_own_id(process_directory=proc, inside=0)
+            namespaces.enter_user_namespace_as(0, process_directory=proc)
         syscalls.unshare(syscalls.CLONE_NEWNS)
         mounts.make_private()
         mounts.enter_read_only_root(binds=[os.path.dirname(os.path.realpath(__file__))], hidden=[])

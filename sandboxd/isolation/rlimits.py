@@ -15,6 +15,8 @@ class ResourceLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     open_files: int
     processes: int
     """RLIMIT_NPROC: threads and forks of this user id; 0 leaves it unset where ids are shared."""
+    most_processes: int = 0
+    """To what the host may raise it later, for copies; the guest can't, its filter lets it only read."""
     file_bytes: int
 
 
@@ -34,7 +36,9 @@ def apply(limits: ResourceLimits) -> None:
     _set(resource.RLIMIT_DATA, limits.data_bytes)
     _set(resource.RLIMIT_AS, limits.address_space_bytes)
     if limits.processes:
-        _set(resource.RLIMIT_NPROC, limits.processes)
+        _set(resource.RLIMIT_NPROC, max(limits.processes, limits.most_processes))
+        hard = resource.getrlimit(resource.RLIMIT_NPROC)[1]
+        resource.setrlimit(resource.RLIMIT_NPROC, (min(limits.processes, hard), hard))
 
 
 def _set(kind: int, value: int) -> None:

@@ -1,4 +1,5 @@
-"""Holds guests to their CPU share by stopping and continuing them, where no control group can.
+"""Holds guests to their CPU share by stopping and continuing them, where no control group can; and to their
+number of threads where the kernel can't count them apart.
 
 As accurate as the kernel's quota at this tick (50.0 % of 50 % asked), because it goes by what was really
 used. Every guest is held, whether or not it executes something: a thread may outlive its execution.
@@ -63,6 +64,13 @@ class CpuController:
             account.balance_seconds + elapsed * share - spent, _TICK_SECONDS * share
         )
         stop = account.balance_seconds < 0
-        if stop != account.stopped:
+        if spent and not guest.family.zygote.plan.counts_tasks_apart:
+            self._count_threads(guest)
+        if stop != account.stopped and guest.alive:
             account.stopped = stop
             pidfds.send_signal(guest.pidfd, signal.SIGSTOP if stop else signal.SIGCONT)
+
+    def _count_threads(self, guest: GuestProcess) -> None:
+        most = guest.family.shape.threads + 1
+        if pidfds.thread_count(guest.pid) > most:
+            guest.kill(f"had more than {most - 1} threads beside the main one")

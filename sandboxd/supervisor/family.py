@@ -96,6 +96,8 @@ class Family:
         RLIMIT_NPROC counts every task of the user id, copies included. The guest can't move it: its
         filter lets it only read limits. Where the host may not, the limit of the start stays.
         """
+        if not self.zygote.plan.counts_tasks_apart:
+            return
         parked = sum(member.parked for member in self.members)
         sessions = max(1, len(self.members) - parked)
         # Branches share their threads; beside them a checkpoint of one may be in the making.

@@ -166,6 +166,7 @@ def _resource_limits(zygote: ZygoteProcess, shape: GuestShape) -> ResourceLimits
         data_bytes=zygote.base_data_bytes + shape.memory_bytes,
         address_space_bytes=zygote.base_address_space_bytes + shape.memory_bytes + _ADDRESS_SPACE_SLACK,
         open_files=shape.open_files,
-        processes=MOST_PROCESSES if zygote.plan.fork_gate else shape.threads + 1,
+        processes=shape.threads + 1 if zygote.plan.counts_tasks_apart else 0,
+        most_processes=MOST_PROCESSES if zygote.plan.fork_gate else 0,
         file_bytes=shape.workspace_bytes,
     )

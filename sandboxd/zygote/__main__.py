@@ -62,8 +62,7 @@ def _enter_shared_layers(plan: IsolationPlan, *, control: socket.socket, proc: i
     home could not be reached from inside the user namespace.
     """
     if plan.own_map:
-        namespaces.enter_user_namespace()
-        namespaces.map_own_id(process_directory=proc, inside=0)
+        namespaces.enter_user_namespace_as(0, process_directory=proc)
     syscalls.unshare(syscalls.CLONE_NEWNS)
     mounts.make_private()
     mounts.enter_read_only_root(binds=runtime_files.readable_paths(), hidden=runtime_files.hidden_paths())

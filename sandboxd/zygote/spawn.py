@@ -135,8 +135,7 @@ def _steps(
 
 
 def _own_user_namespace(proc: int) -> None:
-    namespaces.enter_user_namespace()
-    namespaces.map_own_id(process_directory=proc, inside=_INNER_UID)
+    namespaces.enter_user_namespace_as(_INNER_UID, process_directory=proc)
 
 
 def _mount_workspace(order: Spawn) -> None:

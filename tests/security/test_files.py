@@ -51,7 +51,7 @@ def test_pythons_own_files_cannot_be_changed(server: Serving) -> None:
     code = (
         "import os, json, numpy\n"
         "for path in (json.__file__, numpy.__file__):\n"
-        "    for attempt in (lambda: open(path, 'a'), lambda: os.chmod(path, 0o777), lambda: os.utime(path),\n"
+        "    for attempt in (lambda: open(path, 'a'), lambda: os.chmod(path, 0o7), lambda: os.utime(path),\n"
         "                    lambda: os.unlink(path), lambda: os.truncate(path, 0)):\n"
         "        try: attempt(); print('done')\n"
         "        except OSError as error: print(error.errno)"
@@ -116,7 +116,7 @@ def test_workspaces_are_private_and_end_with_the_sandbox(server: Serving) -> Non
 def test_the_servers_own_code_and_packages_are_not_in_the_root(server: Serving) -> None:
     code = (
         "import importlib.util\n"
-        "names = ['sandboxd.app', 'sandboxd.rpc.server', 'sandboxd.settings', 'sandboxd.supervisor.supervisor',\n"
+        "names = ['sandboxd.app', 'sandboxd.rpc.server', 'sandboxd.settings', 'sandboxd.supervisor.pool',\n"
         "         'grpc', 'sqlalchemy', 'sandboxd_api', 'pip', 'pytest']\n"
         "for name in names:\n"
         "    try: found = importlib.util.find_spec(name)\n"

@@ -9,6 +9,7 @@ from typing import Any
 
 from sandboxd import logs
 from sandboxd.app import running_server
+from sandboxd.isolation import mounts, runtime_files, syscalls
 from sandboxd.rpc.server import BoundAddresses
 from sandboxd.settings import load_settings
 from sandboxd.supervisor.probing import IsolationInsufficient
@@ -27,9 +28,26 @@ async def _serve(given: dict[str, Any], *, fault_step: str) -> None:
         await stop.wait()
 
 
+def _open_python_to_everyone() -> None:
+    """Where Python lies below a home that only its owner may enter: shows everyone that path, and only that
+    path, in a mount namespace of our own."""
+    syscalls.unshare(syscalls.CLONE_NEWNS)
+    mounts.make_private()
+    while closed := runtime_files.unreadable_for_others():
+        inside = [path for path in (sys.base_prefix, sys.prefix) if path.startswith(closed)]
+        opened = [(path, os.open(path, os.O_PATH)) for path in inside]
+        syscalls.mount("tmpfs", closed, "tmpfs", 0, "mode=755")
+        for path, descriptor in opened:
+            os.makedirs(path, exist_ok=True)
+            syscalls.mount(f"/proc/self/fd/{descriptor}", path, "", syscalls.MS_BIND)
+            os.close(descriptor)
+
+
 def main() -> None:
     """Reads one JSON document from the arguments: settings, and what only tests ask for."""
     wanted = json.loads(sys.argv[1])
+    if wanted["readable"]:
+        _open_python_to_everyone()
     if wanted["uid"]:
         os.setgroups([])
         os.setresgid(wanted["uid"], wanted["uid"], wanted["uid"])

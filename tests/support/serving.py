@@ -171,27 +171,33 @@ def duration(seconds: float) -> duration_pb2.Duration:
 
 @contextlib.contextmanager
 def serving(
-    *, fault_step: str = "", uid: int = 0, environment: dict[str, str] | None = None, **settings: Any
+    *,
+    fault_step: str = "",
+    uid: int = 0,
+    readable: bool = False,
+    environment: dict[str, str] | None = None,
+    **settings: Any,
 ) -> Iterator[Serving]:
-    """A server on a free port with a data directory of its own; SIGTERM at the end, and nothing is left."""
+    """A server on a free port with a data directory of its own; SIGTERM at the end, and nothing is left.
+
+    As user `uid`, where it is given. With `readable` every user may reach Python as the server sees it.
+    """
     with tempfile.TemporaryDirectory(prefix="sandboxd-test-") as directory:
         if uid:
             os.chown(directory, uid, uid)
         given = {"port": 0, "data_directory": f"{directory}/data", "pool_size": 2, **settings}
-        process = _start(given, fault_step=fault_step, uid=uid, environment=environment)
+        asked = {"settings": given, "fault_step": fault_step, "uid": uid, "readable": readable or bool(uid)}
+        process = _start(asked, environment=environment)
         try:
             yield _connect(process, Path(given["data_directory"]))
         finally:
             _stop(process)
 
 
-def _start(
-    settings: dict[str, Any], *, fault_step: str, uid: int, environment: dict[str, str] | None
-) -> subprocess.Popen[str]:
-    wanted = json.dumps({"settings": settings, "fault_step": fault_step, "uid": uid})
+def _start(asked: dict[str, Any], *, environment: dict[str, str] | None) -> subprocess.Popen[str]:
     root = str(Path(__file__).parents[2])
     return subprocess.Popen(
-        [sys.executable, "-m", "tests.support.server_main", wanted],
+        [sys.executable, "-m", "tests.support.server_main", json.dumps(asked)],
         stdout=subprocess.PIPE,
         text=True,
         cwd=root,
