@@ -3,28 +3,13 @@
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
-from hashlib import sha256
+from typing import Literal
 
 from sandboxd.database.audit import AuditFailed, AuditFilter, QueryRecord, RecordedParameter, Verdict
 from sandboxd.store import records
 from sandboxd.store.errors import StoreFull, StoreUnavailable
 from sandboxd.store.queries import QueryAudit, QueryFilter
 from sandboxd.store.records import QueryVerdict
-
-_TO_STORE = {
-    Verdict.STARTED: QueryVerdict.PENDING,
-    Verdict.COMPLETED: QueryVerdict.ALLOWED,
-    Verdict.REFUSED: QueryVerdict.REFUSED,
-    Verdict.FAILED: QueryVerdict.FAILED,
-    Verdict.CANCELLED: QueryVerdict.FAILED,
-}
-_FROM_STORE = {
-    QueryVerdict.PENDING: Verdict.STARTED,
-    QueryVerdict.ALLOWED: Verdict.COMPLETED,
-    QueryVerdict.REFUSED: Verdict.REFUSED,
-    QueryVerdict.FAILED: Verdict.FAILED,
-}
-_CANCELLED = "cancel"
 
 
 class StoreAudit:
@@ -44,7 +29,7 @@ class StoreAudit:
         self, wanted: AuditFilter, *, page_size: int, page_token: str = ""
     ) -> tuple[Sequence[QueryRecord], str]:
         """Records, newest first; raises `InvalidPageToken`."""
-        verdicts = tuple(sorted({_TO_STORE[verdict] for verdict in wanted.verdicts}))
+        verdicts = tuple(sorted(QueryVerdict(verdict) for verdict in wanted.verdicts))
         query = QueryFilter(
             owner=wanted.principal or None,
             user_id=wanted.user_id or None,
@@ -57,62 +42,48 @@ class StoreAudit:
             time_before=wanted.end_time,
         )
         page = await self._queries.list(query, page_size=page_size, page_token=page_token)
-        entries = [restored(record) for record in page.queries]
-        return [entry for entry in entries if wanted.matches(entry)], page.next_page_token
+        return [restored(record) for record in page.queries], page.next_page_token
 
 
 def stored(entry: QueryRecord) -> records.QueryRecord:
     """A record in the store's form."""
-    extra = {
-        "parameters": [asdict(parameter) for parameter in entry.parameters],
-        "message": entry.message,
-        "truncated_by": entry.truncated_by,
-    }
     return records.QueryRecord(
         id=entry.id,
         owner=entry.principal,
         user_id=entry.user_id,
         time=entry.time,
         database=entry.database,
-        statement=entry.sql,
-        verdict=_TO_STORE[entry.verdict],
-        sandbox_id=entry.sandbox_id,
+        sql=entry.sql,
+        verdict=QueryVerdict(entry.verdict),
+        sandbox_id=entry.sandbox_id or None,
         execution_id=entry.execution_id or None,
         origin=entry.origin,
-        line=entry.line or None,
-        statement_sha256=sha256(entry.sql.encode("utf-8", "replace")).digest()
-        if entry.sql_truncated
-        else None,
-        final_statement=entry.bridged_sql or None,
-        fingerprint=entry.fingerprint or None,
-        kind=entry.kind or None,
+        line=entry.line,
+        sql_truncated=entry.sql_truncated,
+        bridged_sql=entry.bridged_sql,
+        fingerprint=entry.fingerprint,
+        kind=entry.kind,
         tables=entry.tables,
-        columns_written=entry.written_columns,
+        written_columns=entry.written_columns,
         functions=entry.functions,
-        parameters=json.dumps(extra),
-        layer=entry.layer or None,
-        reason=entry.reason or None,
+        parameters=json.dumps([asdict(parameter) for parameter in entry.parameters]),
+        layer=entry.layer,
+        reason=entry.reason,
+        message=entry.message,
+        sqlstate=entry.sqlstate,
         rows=entry.rows,
-        bytes=entry.size_bytes,
+        size_bytes=entry.size_bytes,
         affected=entry.affected,
-        truncated=bool(entry.truncated_by),
-        parse_us=entry.check_us,
+        truncated_by=entry.truncated_by,
         queue_us=entry.queue_us,
-        database_us=entry.engine_us,
-        sqlstate=entry.sqlstate or None,
-        worker_pid=entry.worker_pid or None,
-        ended_by=_CANCELLED if entry.verdict is Verdict.CANCELLED else None,
+        check_us=entry.check_us,
+        engine_us=entry.engine_us,
+        worker_pid=entry.worker_pid,
     )
-
-
-def _digest(sql: str) -> bytes:
-    return sha256(sql.encode("utf-8", "replace")).digest()
 
 
 def restored(record: records.QueryRecord) -> QueryRecord:
     """A record from the store's form."""
-    extra = json.loads(record.parameters)
-    cancelled = record.ended_by == _CANCELLED
     return QueryRecord(
         id=record.id,
         time=record.time,
@@ -120,29 +91,41 @@ def restored(record: records.QueryRecord) -> QueryRecord:
         user_id=record.user_id,
         sandbox_id=record.sandbox_id or "",
         database=record.database,
-        sql=record.statement,
-        verdict=Verdict.CANCELLED if cancelled else _FROM_STORE[record.verdict],
-        origin="sandbox" if record.origin == "sandbox" else "grpc",
+        sql=record.sql,
+        verdict=Verdict(record.verdict),
+        origin=_origin(record.origin),
         execution_id=record.execution_id or "",
-        line=record.line or 0,
-        sql_truncated=record.statement_sha256 is not None,
-        bridged_sql=record.final_statement or "",
-        fingerprint=record.fingerprint or "",
-        kind=record.kind or "",
+        line=record.line,
+        sql_truncated=record.sql_truncated,
+        bridged_sql=record.bridged_sql,
+        fingerprint=record.fingerprint,
+        kind=record.kind,
         tables=record.tables,
-        written_columns=record.columns_written,
+        written_columns=record.written_columns,
         functions=record.functions,
-        parameters=tuple(RecordedParameter(**item) for item in extra.get("parameters", ())),
-        layer=record.layer or "",
-        reason=record.reason or "",
-        message=extra.get("message", ""),
-        sqlstate=record.sqlstate or "",
+        parameters=tuple(RecordedParameter(**item) for item in json.loads(record.parameters)),
+        layer=record.layer,
+        reason=record.reason,
+        message=record.message,
+        sqlstate=record.sqlstate,
         rows=record.rows,
-        size_bytes=record.bytes,
+        size_bytes=record.size_bytes,
         affected=record.affected,
-        truncated_by=extra.get("truncated_by", ""),
-        queue_us=record.queue_us or 0,
-        check_us=record.parse_us or 0,
-        engine_us=record.database_us or 0,
-        worker_pid=record.worker_pid or 0,
+        truncated_by=_truncated_by(record.truncated_by),
+        queue_us=record.queue_us,
+        check_us=record.check_us,
+        engine_us=record.engine_us,
+        worker_pid=record.worker_pid,
     )
+
+
+def _origin(text: str) -> Literal["grpc", "sandbox"]:
+    return "sandbox" if text == "sandbox" else "grpc"
+
+
+def _truncated_by(text: str) -> Literal["", "rows", "bytes"]:
+    match text:
+        case "rows" | "bytes":
+            return text
+        case _:
+            return ""

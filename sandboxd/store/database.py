@@ -1,8 +1,9 @@
 """The database behind the store: one engine, SQLite or PostgreSQL, and what its errors mean."""
 
+import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from sandboxd.store.errors import StoreFull, StoreInUse, StoreUnavailable
 
 _ADVISORY_LOCK = 0x73627864
 _LOCK_ATTEMPTS_SECONDS = 3
+_CLOSE_SECONDS = 2
+_CONNECTIONS = 4
 _DAMAGE_SIGNS = ("malformed", "not a database", "no such table", "no such column", "unsupported file format")
 
 
@@ -30,6 +33,9 @@ class Database:
         self.url = url
         self._engine = _make_engine(url, survive_power_loss=survive_power_loss)
         self._lock_connection: AsyncConnection | None = None
+        self._in_use = 0
+        self._unused = asyncio.Event()
+        self._unused.set()
 
     @property
     def is_sqlite(self) -> bool:
@@ -41,14 +47,14 @@ class Database:
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection]:
-        with _translated():
+        with _translated(), self._using():
             async with self._engine.connect() as connection:
                 yield connection
 
     @asynccontextmanager
     async def writing(self) -> AsyncIterator[AsyncConnection]:
         """A transaction that is committed at the end of the block."""
-        with _translated():
+        with _translated(), self._using():
             async with self._engine.begin() as connection:
                 yield connection
 
@@ -56,11 +62,18 @@ class Database:
         """Make what is committed independent of SQLite's write-ahead log; False if readers hindered it."""
         if not self.is_sqlite:
             return True
-        with _translated():
+        with _translated(), self._using():
             async with self._engine.connect() as connection:
                 await connection.execution_options(isolation_level="AUTOCOMMIT")
                 row = (await connection.execute(text("PRAGMA wal_checkpoint(PASSIVE)"))).one()
                 return bool(row[0] == 0 and row[1] == row[2])
+
+    async def fill_pool(self) -> None:
+        """Open all connections now: a call that is cancelled while it opens one would leave its thread."""
+        with _translated():
+            async with AsyncExitStack() as stack:
+                for _ in range(_CONNECTIONS):
+                    await stack.enter_async_context(self._engine.connect())
 
     async def lock(self) -> None:
         """Hold PostgreSQL's lock of the store until `close`; SQLite's is a file lock of the caller's."""
@@ -82,7 +95,22 @@ class Database:
         if self._lock_connection is not None:
             await self._lock_connection.close()
             self._lock_connection = None
+        # A connection that comes back to a pool after its end is not closed by anyone.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_CLOSE_SECONDS):
+                await self._unused.wait()
         await self._engine.dispose()
+
+    @contextmanager
+    def _using(self) -> Iterator[None]:
+        self._in_use += 1
+        self._unused.clear()
+        try:
+            yield
+        finally:
+            self._in_use -= 1
+            if not self._in_use:
+                self._unused.set()
 
 
 def parse_url(url: str) -> URL:
@@ -98,20 +126,28 @@ def parse_url(url: str) -> URL:
 def _make_engine(url: URL, *, survive_power_loss: bool) -> AsyncEngine:
     # Parameters are user code and its output: they must not get into an error, which may be logged.
     if url.get_backend_name() == "postgresql":
-        return create_async_engine(url, pool_size=4, max_overflow=4, pool_timeout=5, hide_parameters=True)
-    engine = create_async_engine(url, pool_size=4, max_overflow=4, pool_timeout=5, hide_parameters=True)
+        return create_async_engine(
+            url, pool_size=_CONNECTIONS + 1, max_overflow=0, pool_timeout=5, hide_parameters=True
+        )
+    engine = create_async_engine(
+        url, pool_size=_CONNECTIONS, max_overflow=0, pool_timeout=5, hide_parameters=True
+    )
     synchronous = "FULL" if survive_power_loss else "NORMAL"
 
     @event.listens_for(engine.sync_engine, "connect")
     def _set_up(connection: Any, _record: Any) -> None:
-        # The driver would open transactions by its own rules, and none before DDL: we send BEGIN ourselves.
-        connection.isolation_level = None
-        cursor = connection.cursor()
-        cursor.execute("PRAGMA busy_timeout = 5000")
-        cursor.execute("PRAGMA journal_mode = WAL")
-        cursor.execute(f"PRAGMA synchronous = {synchronous}")
-        cursor.execute("PRAGMA foreign_keys = ON")
-        cursor.close()
+        try:
+            # The driver would open transactions by its own rules, none before DDL: we send BEGIN ourselves.
+            connection.isolation_level = None
+            cursor = connection.cursor()
+            cursor.execute("PRAGMA busy_timeout = 5000")
+            cursor.execute("PRAGMA journal_mode = WAL")
+            cursor.execute(f"PRAGMA synchronous = {synchronous}")
+            cursor.close()
+        except Exception:
+            # The pool forgets a connection that can't be set up; its thread would keep the process alive.
+            connection.close()
+            raise
 
     @event.listens_for(engine.sync_engine, "begin")
     def _begin(connection: Any) -> None:

@@ -83,19 +83,25 @@ class ExecutionHistory:
         With a request id seen before nothing is recorded and the first execution comes back.
         Raises RequestIdReused, StoreFull, StoreUnavailable; it must not be run then.
         """
-        async with self.requests.deciding(record) as first:
-            if first is None:
-                self._writer.append(operations.BeginExecution(record))
-                self._live[record.id] = (record.owner, record.user_id)
-                self._count(record.id, record.stored_bytes)
-        if first is not None:
-            return Duplicate(record=await self._up_to_date(first))
+        if record.request_id is None:
+            self._begin(record)
+        else:
+            async with self.requests.deciding(
+                record.owner, record.request_id, record.request_fingerprint
+            ) as first:
+                if first is None:
+                    self._begin(record)
+            if first is not None:
+                return Duplicate(record=await self._up_to_date(first))
         await self._sync()
         return Begun()
 
     def started(self, execution_id: str, start_time: datetime) -> None:
-        """A queued execution has its turn; only after this its outcome can be unknown."""
-        self._writer.append(operations.StartExecution(execution_id, start_time), begins_work=False)
+        """A queued execution has its turn; without this it would be said after a crash that it never ran.
+
+        Raises StoreFull or StoreUnavailable; it must not be run then.
+        """
+        self._writer.append(operations.StartExecution(execution_id, start_time))
 
     async def finish(self, execution_id: str, outcome: ExecutionOutcome) -> None:
         """Record the outcome, before it is told to the caller.
@@ -146,6 +152,11 @@ class ExecutionHistory:
         page = found[:page_size]
         token = self._tokens.make(Position.of(page[-1].create_time, page[-1].id), scope=scope) if more else ""
         return ExecutionPage(executions=page, next_page_token=token)
+
+    def _begin(self, record: ExecutionRecord) -> None:
+        self._writer.append(operations.BeginExecution(record))
+        self._live[record.id] = (record.owner, record.user_id)
+        self._count(record.id, record.stored_bytes)
 
     async def _up_to_date(self, record: ExecutionRecord) -> ExecutionRecord:
         """The outcome may have come after the record was found or written."""

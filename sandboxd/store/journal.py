@@ -12,6 +12,7 @@ import os
 import struct
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -112,7 +113,7 @@ class Journal:
         """Every whole record beyond `sequence`, oldest first."""
         active = [self._active] if self._active else []
         for segment in self._closed + active:
-            if segment.last_sequence > sequence:
+            if segment.last_sequence > sequence and segment.path.exists():
                 for number, payload in _read(segment):
                     if number > sequence:
                         yield number, payload
@@ -125,10 +126,19 @@ class Journal:
         """Delete the closed segments whose every record the database has for certain."""
         for segment in [s for s in self._closed if s.last_sequence <= sequence]:
             if any(damage.path == segment.path for damage in self.damaged):
-                segment.path.rename(segment.path.with_suffix(".damaged"))
+                with suppress(FileNotFoundError):
+                    segment.path.rename(segment.path.with_suffix(".damaged"))
             else:
                 segment.path.unlink(missing_ok=True)
             self._closed.remove(segment)
+
+    def renew_if_removed(self) -> None:
+        """Where somebody removed the files, what is appended from now on is in a new one."""
+        if self._active is not None and os.fstat(self._descriptor).st_nlink == 0:
+            self.rotate()
+        if not self._directory.exists():
+            self._directory.mkdir(mode=0o700, parents=True)
+            (self._directory / _ID_FILE).write_bytes(self.id)
 
     def rotate(self) -> None:
         """Close the active segment, so that it can be dropped once applied."""

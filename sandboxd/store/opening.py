@@ -63,7 +63,6 @@ class Opener:
         database = Database(self.url, survive_power_loss=self.survive_power_loss)
         path = database.sqlite_path
         if path is not None:
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             problem = await asyncio.to_thread(find_problem, path)
             if problem is not None:
                 self._move_away(path, *problem)
@@ -87,11 +86,14 @@ class Opener:
         log.error("store.database_set_aside", problem=moved.problem, detail=detail, kept_as=str(moved.path))
 
     async def _prepare(self, database: Database) -> Database:
+        if database.sqlite_path is not None:
+            database.sqlite_path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
             await database.lock()
             async with database.writing() as connection:
                 await connection.run_sync(upgrade)
             await replay(self.journal, database)
+            await database.fill_pool()
         except SchemaTooNew as error:
             await database.close()
             raise StoreUnavailable(

@@ -57,7 +57,7 @@ class QueryPage:
 
 
 class QueryAudit:
-    """Every attempt leaves an entry. For a statement that writes, a PENDING one before COMMIT."""
+    """Every attempt leaves an entry. For a statement that writes, a STARTED one before COMMIT."""
 
     def __init__(self, *, writer: Writer, tokens: PageTokens, sync_each: bool) -> None:
         self._writer = writer

@@ -159,11 +159,12 @@ class ExecutionSummary:
 class QueryVerdict(StrEnum):
     """What became of a statement."""
 
-    PENDING = "PENDING"
+    STARTED = "STARTED"
     """Written ahead of a statement that writes: it may or may not have been committed."""
-    ALLOWED = "ALLOWED"
+    COMPLETED = "COMPLETED"
     REFUSED = "REFUSED"
     FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,40 +176,37 @@ class QueryRecord:
     user_id: str
     time: datetime
     database: str
-    statement: str
-    """Text as sent, at most 32 KiB; longer text is cut and `statement_sha256` tells it apart."""
+    sql: str
+    """Text as sent; the caller has cut what is too long."""
     verdict: QueryVerdict
     sandbox_id: str | None = None
     execution_id: str | None = None
     origin: str = "grpc"
-    """`grpc` or `sandbox`."""
-    line: int | None = None
-    """Line of user code that asked."""
-    statement_sha256: bytes | None = None
-    final_statement: str | None = None
+    line: int = 0
+    """Line of user code that asked; 0 where there is none."""
+    sql_truncated: bool = False
+    bridged_sql: str = ""
     """What was sent to the engine, where the bridge rewrote it."""
-    fingerprint: str | None = None
-    kind: str | None = None
+    fingerprint: str = ""
+    kind: str = ""
     tables: tuple[str, ...] = ()
-    columns_written: tuple[str, ...] = ()
+    written_columns: tuple[str, ...] = ()
     functions: tuple[str, ...] = ()
-    parameters: str = "{}"
+    parameters: str = "[]"
     """JSON text: names, types and sizes; values only as the policy has it."""
-    policy_version: str | None = None
-    layer: str | None = None
+    layer: str = ""
     """Which layer decided."""
-    reason: str | None = None
+    reason: str = ""
+    message: str = ""
+    sqlstate: str = ""
     rows: int = 0
-    bytes: int = 0
+    size_bytes: int = 0
     affected: int = 0
-    truncated: bool = False
-    parse_us: int | None = None
-    queue_us: int | None = None
-    database_us: int | None = None
-    sqlstate: str | None = None
-    worker_pid: int | None = None
-    ended_by: str | None = None
-    """`cancel`, `timeout` or `kill` where the statement did not end by itself."""
+    truncated_by: str = ""
+    queue_us: int = 0
+    check_us: int = 0
+    engine_us: int = 0
+    worker_pid: int = 0
 
 
 @dataclass(frozen=True, slots=True)

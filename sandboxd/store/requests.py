@@ -27,20 +27,19 @@ class RequestIds(Generic[Record]):
         self.seen = SeenRequests()
 
     @asynccontextmanager
-    async def deciding(self, record: Record) -> AsyncIterator[Record | None]:
+    async def deciding(
+        self, owner: str, request_id: str, fingerprint: bytes | None
+    ) -> AsyncIterator[Record | None]:
         """Give the record that came first with the same request id, or None for a new one.
 
         Nobody else decides about the same id meanwhile, so what the block appends can't be made twice.
         Raises RequestIdReused when the id came with another request.
         """
-        if record.request_id is None:
-            yield None
-            return
-        key = (record.owner, record.request_id)
+        key = (owner, request_id)
         await self._take_turn(key)
         try:
             first = await self._find(*key)
-            if first is not None and first.request_fingerprint != record.request_fingerprint:
+            if first is not None and first.request_fingerprint != fingerprint:
                 raise RequestIdReused
             yield first
             if first is None:

@@ -45,7 +45,7 @@ OUTCOME_COLUMNS = (
 SUMMARY_COLUMNS = [
     c for c in executions.columns if c.name not in {"code", "log", "stdout", "stderr", "result"}
 ]
-_LISTS = ("tables", "columns_written", "functions")
+_LISTS = ("tables", "written_columns", "functions")
 
 
 def sandbox_values(record: SandboxRecord) -> Values:

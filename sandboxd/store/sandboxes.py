@@ -64,11 +64,16 @@ class SandboxHistory:
 
         Raises RequestIdReused, StoreFull, StoreUnavailable.
         """
-        async with self.requests.deciding(record) as first:
-            if first is None:
-                self._writer.append(operations.CreateSandbox(record))
-        if first is not None:
-            return Duplicate(record=await self._one(sandboxes.c.id == first.id) or first)
+        if record.request_id is None:
+            self._writer.append(operations.CreateSandbox(record))
+        else:
+            async with self.requests.deciding(
+                record.owner, record.request_id, record.request_fingerprint
+            ) as first:
+                if first is None:
+                    self._writer.append(operations.CreateSandbox(record))
+            if first is not None:
+                return Duplicate(record=await self._one(sandboxes.c.id == first.id) or first)
         await self._sync()
         return Begun()
 

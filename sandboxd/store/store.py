@@ -1,9 +1,10 @@
 """The store as the rest of the host sees it: opened once, closed once, three histories."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import structlog
@@ -26,6 +27,8 @@ from sandboxd.store.tables import executions, sandboxes
 from sandboxd.store.writer import Writer
 
 log = structlog.get_logger(__name__)
+
+_CLOCK_TOLERANCE_SECONDS = 3600
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,28 +89,35 @@ class Store:
         await self._count_stored()
         return deleted
 
-    async def keep_pruned(self, policy: RetentionPolicy) -> None:
-        """Prune again and again until cancelled."""
-        while True:
+    async def keep_pruned(self, policy: RetentionPolicy, stopping: asyncio.Event) -> None:
+        """Prune again and again until `stopping`; by age only while the clock has not been moved."""
+        started = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
+        while not stopping.is_set():
+            moved = abs(time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) - started)
+            if moved > _CLOCK_TOLERANCE_SECONDS:
+                log.warning("store.clock_moved", seconds=round(moved), effect="nothing is deleted by age")
+                policy = replace(policy, max_age=None, query_max_age=None)
             with suppress(StoreFull, StoreUnavailable):
                 deleted = await self.prune(policy)
                 if deleted != Deleted(0, 0, 0):
                     log.info("store.pruned", executions=deleted.executions, queries=deleted.queries)
-            await asyncio.sleep(policy.interval.total_seconds())
+            with suppress(TimeoutError):
+                async with asyncio.timeout(policy.interval.total_seconds()):
+                    await stopping.wait()
 
     async def _count_stored(self) -> None:
         self.executions.stored = await stored_bytes(self._writer)
 
-    async def learn_request_ids(self) -> None:
+    async def learn_request_ids(self, stopping: asyncio.Event) -> None:
         """Read the request ids of earlier runs; until then each new one costs a look into the database."""
         for table, seen in (
             (executions, self.executions.requests.seen),
             (sandboxes, self.sandboxes.requests.seen),
         ):
             with suppress(StoreUnavailable, StoreFull, DatabaseDamaged):
-                await self._learn(table, seen)
+                await self._learn(table, seen, stopping)
 
-    async def _learn(self, table: Table, seen: SeenRequests) -> None:
+    async def _learn(self, table: Table, seen: SeenRequests, stopping: asyncio.Event) -> None:
         query = select(table.c.owner, table.c.request_id).where(table.c.request_id.is_not(None))
         async with self._writer.database.reading() as connection:
             result = await connection.stream(query)
@@ -115,6 +125,8 @@ class Store:
                 for owner, request_id in partition:
                     seen.add(owner, request_id)
                 await asyncio.sleep(0)
+                if stopping.is_set():
+                    return
         seen.complete = True
 
 
@@ -173,22 +185,22 @@ async def _opened(settings: StoreSettings, journal: Journal) -> AsyncIterator[St
 
 @asynccontextmanager
 async def _in_background(writer: Writer, store: Store, retention: RetentionPolicy) -> AsyncIterator[None]:
+    stopping = asyncio.Event()
     tasks = [
         asyncio.create_task(writer.run(), name="store writer"),
-        asyncio.create_task(store.learn_request_ids(), name="store request ids"),
-        asyncio.create_task(store.keep_pruned(retention), name="store retention"),
+        asyncio.create_task(store.learn_request_ids(stopping), name="store request ids"),
+        asyncio.create_task(store.keep_pruned(retention, stopping), name="store retention"),
     ]
     for task in tasks:
         task.add_done_callback(_report_end)
     try:
         yield
     finally:
-        for task in tasks[1:]:
-            task.cancel()
+        stopping.set()
         # What can't be written now is in the journal, and goes to the database at the next start.
         with suppress(StoreFull, StoreUnavailable):
             await writer.drain()
-        tasks[0].cancel()
+        writer.stop()
         await asyncio.wait(tasks)
 
 

@@ -52,6 +52,7 @@ class Writer:
         self._written_sequence = 0
         self._work = asyncio.Event()
         self._hurry = asyncio.Event()
+        self._stopping = asyncio.Event()
         self._progress = asyncio.Condition()
         self._failure: StoreFull | StoreUnavailable | None = None
         self.database_lock = asyncio.Lock()
@@ -146,17 +147,28 @@ class Writer:
             raise self._failure
 
     async def run(self) -> None:
-        """Write behind until cancelled; the caller drains before."""
-        while True:
+        """Write behind until `stop`; the caller drains before."""
+        while not self._stopping.is_set():
             await self._work.wait()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._flush_interval_seconds):
                     await self._hurry.wait()
             self._work.clear()
             self._hurry.clear()
-            while self._suspicion is not None:
+            while self._suspicion is not None and not self._stopping.is_set():
                 await self._replace(self._suspicion)
             await self._flush()
+
+    def stop(self) -> None:
+        """End `run` after the write it is at. Never cancelled: a cancelled connect would leave a thread."""
+        self._stopping.set()
+        self._work.set()
+        self._hurry.set()
+
+    async def _pause(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
 
     async def _flush(self) -> None:
         self._writing, self._filling = self._filling, Batch()
@@ -169,10 +181,14 @@ class Writer:
                     await self._write(self._writing)
             except (StoreFull, StoreUnavailable) as error:
                 await self._report(error)
-                await asyncio.sleep(_RETRY_SECONDS[min(attempt, len(_RETRY_SECONDS) - 1)])
+                await self._pause(_RETRY_SECONDS[min(attempt, len(_RETRY_SECONDS) - 1)])
                 attempt += 1
+                if self._stopping.is_set():
+                    return
             except DatabaseDamaged as error:
                 await self._replace(str(error))
+                if self._stopping.is_set():
+                    return
             else:
                 break
         self._writing = Batch()
@@ -214,6 +230,7 @@ class Writer:
 
     async def _check_file(self) -> None:
         """A file removed or replaced beneath an open connection takes writes and loses them."""
+        self._journal.renew_if_removed()
         if self._file_identity is not None and _identity(self.database) != self._file_identity:
             raise DatabaseDamaged("the database file was removed or replaced")
 
@@ -228,7 +245,7 @@ class Writer:
                 error if not isinstance(error, DatabaseDamaged) else StoreUnavailable(problem=str(error))
             )
             await self._report(failure)
-            await asyncio.sleep(_RETRY_SECONDS[-1])
+            await self._pause(_RETRY_SECONDS[-1])
 
 
 def _identity(database: Database) -> tuple[int, int] | None:

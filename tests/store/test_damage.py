@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 import sqlite3
 import time
 from collections.abc import Callable
@@ -226,3 +227,22 @@ def test_the_migrations_make_the_tables_of_the_models() -> None:
         assert compare_metadata(context, metadata) == []
     engine.dispose()
     assert max(known_revisions()) == HEAD_REVISION
+
+
+async def test_a_removed_data_directory_is_made_anew_while_the_server_runs(
+    sqlite_settings: StoreSettings,
+) -> None:
+    async with open_store(sqlite_settings) as store:
+        await _record(store, 5)
+        await store.flush()
+        shutil.rmtree(sqlite_settings.directory)
+        await _record(store, 1)
+        await _eventually_readable(store)
+        later = await _record(store, 5)
+        await _eventually_readable(store)
+        page = await store.executions.list(ExecutionFilter(owner="ada"), page_size=100)
+        assert set(later) <= {e.id for e in page.executions}
+        assert list((sqlite_settings.directory / "journal").glob("*.journal"))
+    async with open_store(sqlite_settings) as store:
+        again = await store.executions.list(ExecutionFilter(owner="ada"), page_size=100)
+    assert set(later) <= {e.id for e in again.executions}

@@ -195,9 +195,9 @@ async def test_sandboxes_are_kept_and_listed(settings: StoreSettings) -> None:
 
 
 async def test_a_query_entry_is_completed_and_found(settings: StoreSettings) -> None:
-    pending = a_query(verdict=QueryVerdict.PENDING, statement="UPDATE d SET a = '\0'", line=3)
-    done = replace(pending, verdict=QueryVerdict.ALLOWED, affected=2, layer="grant", reason="ok")
-    refused = a_query(verdict=QueryVerdict.REFUSED, statement="DROP TABLE users")
+    pending = a_query(verdict=QueryVerdict.STARTED, sql="UPDATE d SET a = '\0'", line=3)
+    done = replace(pending, verdict=QueryVerdict.COMPLETED, affected=2, layer="grant", reason="ok")
+    refused = a_query(verdict=QueryVerdict.REFUSED, sql="DROP TABLE users")
     async with open_store(settings) as store:
         await store.queries.record(pending)
         await store.flush()
