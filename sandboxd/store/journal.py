@@ -71,6 +71,7 @@ class Journal:
         self._active: _Segment | None = None
         self._descriptor = -1
         self._reserved_to = 0
+        self._created = 0
         self.last_sequence = max((segment.last_sequence for segment in self._closed), default=0)
 
     @property
@@ -156,20 +157,37 @@ class Journal:
         bound = self._limits.total_bytes * (1 if begins_work else 2)
         if self.total_bytes + size > bound:
             raise StoreUnavailable(problem="the history database does not keep up with what is recorded")
-        if self._active is not None and self._active.size + size > self._limits.segment_bytes:
-            self.rotate()
-        if self._active is None:
-            self._active = self._open_segment()
+        active = self._active
+        if active is None:
+            active = self._start_segment(size)
+        elif begins_work and active.size + size > self._limits.segment_bytes:
+            # Outcomes stay in the segment they have blocks reserved in: a new one may not be had.
+            active = self._start_segment(size)
         if begins_work:
-            self._reserve(self._active, size)
-        return self._active
+            self._reserved_to = self._reserve(self._descriptor, active, size, self._reserved_to)
+        return active
 
-    def _open_segment(self) -> _Segment:
+    def _start_segment(self, size: int) -> _Segment:
+        """Make the next segment the active one; where that fails the old one stays active."""
+        segment, descriptor = self._create_segment()
+        try:
+            reserved_to = self._reserve(descriptor, segment, size, 0)
+        except (StoreFull, StoreUnavailable):
+            os.close(descriptor)
+            segment.path.unlink(missing_ok=True)
+            raise
+        self.rotate()
+        self._active, self._descriptor, self._reserved_to = segment, descriptor, reserved_to
+        return segment
+
+    def _create_segment(self) -> tuple[_Segment, int]:
         first = self.last_sequence + 1
-        path = self._directory / f"{first:020d}{_SUFFIX}"
+        # Several may begin at one sequence, where nothing could be written to the earlier ones.
+        self._created += 1
+        path = self._directory / f"{first:020d}-{os.getpid():010d}-{self._created:010d}{_SUFFIX}"
         try:
             descriptor = os.open(
-                path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600
+                path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600
             )
         except OSError as error:
             raise _as_store_error(error) from error
@@ -180,21 +198,19 @@ class Journal:
             os.close(descriptor)
             path.unlink(missing_ok=True)
             raise _as_store_error(error) if isinstance(error, OSError) else error from error
-        self._descriptor = descriptor
-        self._reserved_to = 0
-        return _Segment(path, first, first - 1, _HEADER.size)
+        return _Segment(path, first, first - 1, _HEADER.size), descriptor
 
-    def _reserve(self, segment: _Segment, size: int) -> None:
-        """Allocate blocks ahead of the end of the file without changing its length."""
+    def _reserve(self, descriptor: int, segment: _Segment, size: int, reserved_to: int) -> int:
+        """Allocate blocks ahead of the end of the file without changing its length; give where they end."""
         wanted = segment.size + size + self._limits.reserve_bytes
-        if wanted <= self._reserved_to:
-            return
+        if wanted <= reserved_to:
+            return reserved_to
         step = wanted + self._limits.reserve_bytes
         try:
-            fallocate_keeping_size(self._descriptor, segment.size, step - segment.size)
+            fallocate_keeping_size(descriptor, segment.size, step - segment.size)
         except OSError as error:
             raise _as_store_error(error) from error
-        self._reserved_to = step
+        return step
 
     def _undo(self, segment: _Segment) -> None:
         """Cut off a record that was written in part; a segment that can't be cut is left as it is."""

@@ -104,6 +104,28 @@ async def test_every_nth_write_failing_corrupts_nothing(
     assert [states[name] for name in acknowledged] == [ExecutionState.SUCCEEDED] * len(acknowledged)
 
 
+def test_a_segment_that_held_nothing_is_dropped_without_its_successor(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    journal.append(b"first", begins_work=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sandboxd.store.journal.os.writev", FailingWrites(1, 0))
+        patch.setattr("sandboxd.store.journal.os.ftruncate", FailingTruncate())
+        with pytest.raises(StoreFull):
+            journal.append(b"torn", begins_work=True)
+        with pytest.raises(StoreFull):
+            journal.append(b"torn at the start of a segment", begins_work=True)
+    last = journal.append(b"second", begins_work=True)
+    journal.drop_until(last - 1)
+    assert [payload for _, payload in journal.records_after(0)] == [b"second"]
+    journal.close()
+    assert [payload for _, payload in Journal(tmp_path).records_after(0)] == [b"second"]
+
+
+class FailingTruncate:
+    def __call__(self, descriptor: int, length: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+
 async def test_an_outcome_that_could_not_be_journalled_is_still_written(
     sqlite_settings: StoreSettings,
 ) -> None:

@@ -17,7 +17,7 @@ from sandboxd.store.store import Store, StoreSettings, open_store
 from tests.store.examples import KEEP_ALL, an_execution
 
 ROOT = Path(__file__).parents[2]
-ROUNDS = int(os.environ.get("SANDBOXD_KILL_ROUNDS", "4"))
+ROUNDS = int(os.environ.get("SANDBOXD_KILL_ROUNDS", "3"))
 
 
 def _run_and_kill(directory: Path, url: str, prefix: str, after_seconds: float) -> dict[str, set[str]]:
@@ -80,6 +80,7 @@ async def _check(store: Store, said: dict[str, set[str]]) -> None:
     assert said["query"] <= {entry.id for entry in page.queries}
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 async def test_a_killed_server_has_lost_nothing_it_acknowledged(settings: StoreSettings) -> None:
     acknowledged = 0
@@ -129,6 +130,7 @@ async def test_a_kill_during_the_first_start_leaves_an_openable_store(
         stderr=subprocess.DEVNULL,
     )
     while not settings.directory.exists():
+        assert child.poll() is None
         time.sleep(0.001)
     time.sleep(kill_after_ms / 1000)
     child.send_signal(signal.SIGKILL)
