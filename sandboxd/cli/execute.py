@@ -1,24 +1,18 @@
 """`sandboxd exec`: one file, or standard input, in a sandbox; its output as it appears."""
 
 import asyncio
-import socket
 import sys
-import tempfile
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sandboxd.cli.output import FAILED, AsJson, explained, give_up, plain, print_json, say
+from sandboxd.cli.connection import answers, client_for_run, read_code, sandbox_for_run
+from sandboxd.cli.output import FAILED, AsJson, explained, plain, print_json, say
 
 if TYPE_CHECKING:
-    from sandboxd_client import Client, ExecutionResult, Sandbox
+    from sandboxd_client import ExecutionResult, Sandbox
     from sandboxd_client.client import CreateOptions
     from sandboxd_client.options import CallOptions
-
-_KNOCK_SECONDS = 1.0
 
 
 def command(
@@ -42,7 +36,7 @@ def command(
 
     Without a server at the default address one is started inside this process for this run.
     """
-    code = _read(file, as_json=as_json)
+    code = read_code(file, as_json=as_json)
     options: CreateOptions = {}
     call: CallOptions = {}
     with explained(as_json=as_json):
@@ -54,7 +48,7 @@ def command(
         options["enable_debugging"] = True  # else debug() writes nothing
         call["capture_frames"] = debugging
         if not embedded and address is None:
-            embedded = sandbox_id is None and not _answers(as_json=as_json)
+            embedded = sandbox_id is None and not answers(as_json=as_json)
         result = asyncio.run(
             _run(
                 code,
@@ -79,41 +73,6 @@ def _limits(options: "CreateOptions", *, timeout: float | None, memory_mb: int |
     )
 
 
-def _read(file: str, *, as_json: bool) -> str:
-    try:
-        data = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
-        return data.decode()
-    except OSError as error:
-        give_up(f"{file}: {error.strerror}", as_json=as_json, reason="FILE")
-    except UnicodeDecodeError as error:
-        give_up(f"{file}: not UTF-8 at byte {error.start}", as_json=as_json, reason="FILE")
-
-
-def _answers(*, as_json: bool) -> bool:
-    """Whether something listens at the default address; else says that an embedded server takes over."""
-    from sandboxd_client.credentials import find_address
-
-    address = find_address()
-    try:
-        _knock(address)
-    except OSError:
-        if not as_json:
-            say(f"no server at {address}: using one inside this process")
-        return False
-    return True
-
-
-def _knock(address: str) -> None:
-    if address.startswith("unix:"):
-        with socket.socket(socket.AF_UNIX) as probe:
-            probe.settimeout(_KNOCK_SECONDS)
-            probe.connect(address.removeprefix("unix:").removeprefix("//"))
-        return
-    host, _, port = address.rpartition(":")
-    with socket.create_connection((host.strip("[]"), int(port)), timeout=_KNOCK_SECONDS):
-        pass
-
-
 async def _run(
     code: str,
     *,
@@ -124,36 +83,13 @@ async def _run(
     call: "CallOptions",
     as_json: bool,
 ) -> "ExecutionResult":
-    async with _client(address, embedded=embedded) as client, _sandbox(client, sandbox_id, options) as box:
+    async with (
+        client_for_run(address, embedded=embedded) as client,
+        sandbox_for_run(client, sandbox_id, options) as box,
+    ):
         if as_json:
             return await box.execute(code, **call)
         return await _shown(box, code, call)
-
-
-@asynccontextmanager
-async def _sandbox(
-    client: "Client", sandbox_id: str | None, options: "CreateOptions"
-) -> "AsyncIterator[Sandbox]":
-    if sandbox_id is not None:
-        yield await client.get_sandbox(sandbox_id)
-        return
-    async with client.create_sandbox(**options) as sandbox:
-        yield sandbox
-
-
-@asynccontextmanager
-async def _client(address: str | None, *, embedded: bool) -> "AsyncIterator[Client]":
-    if not embedded:
-        from sandboxd_client import Client
-
-        async with Client.connect(address) as client:
-            yield client
-        return
-    from sandboxd.cli.embedded import embedded_client
-
-    with tempfile.TemporaryDirectory(prefix="sandboxd-") as directory:
-        async with embedded_client(Path(directory)) as client:
-            yield client
 
 
 async def _shown(sandbox: "Sandbox", code: str, call: "CallOptions") -> "ExecutionResult":

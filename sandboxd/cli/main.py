@@ -2,7 +2,7 @@
 
 import typer
 
-from sandboxd.cli import doctor, execute, serve, token
+from sandboxd.cli import debug, doctor, execute, serve, token
 
 app = typer.Typer(
     rich_markup_mode=None,
@@ -15,6 +15,7 @@ app = typer.Typer(
 app.command("serve", help="Start the server.")(serve.command)
 app.command("doctor", help="Say how strongly this machine can isolate, and how to do better.")(doctor.command)
 app.command("exec", help="Run a Python file, or standard input, in a sandbox.")(execute.command)
+app.command("debug", help="Run a Python file line by line: each step, or interactively.")(debug.command)
 app.add_typer(token.app, name="token", help="Where the token is; make, list and revoke tokens.")
 
 
