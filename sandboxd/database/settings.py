@@ -76,5 +76,7 @@ def problem_of(url: str) -> str:
     if parts.scheme not in {"postgresql", "postgres"}:
         return "the URL must begin with sqlite:/// or postgresql://"
     # An unknown option would become a setting of the session: a typing error must not switch anything off.
-    unknown = [name for name, _ in parse_qsl(parts.query, keep_blank_values=True) if name not in _POSTGRES_OPTIONS]
+    unknown = [
+        name for name, _ in parse_qsl(parts.query, keep_blank_values=True) if name not in _POSTGRES_OPTIONS
+    ]
     return f"option {unknown[0]!r} of the URL is unknown" if unknown else ""

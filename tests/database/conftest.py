@@ -56,6 +56,7 @@ async def shop(postgres: PostgresServer) -> PostgresServer:
     await load_postgres(connection)
     await connection.execute(_SECRETS)
     await connection.execute("CREATE ROLE plain_reader LOGIN; GRANT pg_read_all_data TO plain_reader")
+    await connection.execute("CREATE DATABASE soft")  # stays as a new server is: nothing is revoked
     await postgres.harden("postgres", READER)
     await connection.execute(
         f"REVOKE ALL ON api_keys, salaries FROM {READER};"

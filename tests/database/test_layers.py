@@ -109,12 +109,8 @@ async def test_superuser_is_refused_by_name_of_what_it_may(shop: PostgresServer)
 
 
 async def test_role_without_hardening_gets_warnings_and_a_hardened_one_none(
-    desk: Desk, postgres: PostgresServer, shop: PostgresServer
+    desk: Desk, shop: PostgresServer
 ) -> None:
-    owner = await asyncpg.connect(postgres.url("postgres"))
-    if not await owner.fetchval("SELECT 1 FROM pg_database WHERE datname = 'soft'"):
-        await owner.execute("CREATE DATABASE soft")
-    await owner.close()
     settings = DatabaseSettings(name="x", url=shop.url("plain_reader", "soft"))
     async with DatabaseGateway((settings,), audit=MemoryAudit(), max_workers=1) as gateway:
         _, warnings = await gateway.check("x")

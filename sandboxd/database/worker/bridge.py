@@ -78,7 +78,7 @@ def bridge(text: str, lexed: LexedText) -> Bridged | None:
         return None
     try:
         tree = sqlglot.parse_one(text, dialect="postgres")
-    except (SqlglotError, RecursionError):
+    except (SqlglotError, RecursionError, TypeError, ValueError, AttributeError, LookupError):
         return None  # SQLite's own parser has the word
     constructs: dict[str, None] = {}
     _refuse_nodes(tree)

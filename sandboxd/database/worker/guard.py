@@ -28,6 +28,10 @@ _EXPLAIN = re.compile(
 )
 
 
+_PARSER_FAULTS = (TypeError, ValueError, AttributeError, LookupError, AssertionError)
+"""What the parser raises on some texts that are no SQL, in place of its own errors."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Visible:
     """What one sandbox may name in one database: the input of the guard beside the text."""
@@ -79,6 +83,8 @@ def _parse(text: str, dialect: Dialect) -> exp.Expr:
         raise Refusal(Reason.TOO_COMPLEX, Layer.GUARD, "the statement is nested too deep") from None
     except SqlglotError as error:
         raise _syntax_refusal(error) from None
+    except _PARSER_FAULTS:
+        raise Refusal(Reason.SYNTAX, Layer.GUARD, "syntax error") from None
     if len(trees) != 1 or trees[0] is None:
         raise Refusal(Reason.MULTIPLE_STATEMENTS, Layer.GUARD, "the text holds several statements")
     return trees[0]
