@@ -9,7 +9,7 @@ class _DebugMessage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """Base of every message: a tagged map without unknown fields."""
 
 
-class Breakpoint(_DebugMessage):
+class Breakpoint(_DebugMessage, frozen=True):
     """A place where to stop, or to log when `log_message` is set."""
 
     line: int
@@ -22,7 +22,7 @@ class Breakpoint(_DebugMessage):
 ExceptionStops = Literal["never", "uncaught", "raised"]
 
 
-class DebugSettings(_DebugMessage):
+class DebugSettings(_DebugMessage, frozen=True):
     """How a run is traced; mirrors `DebugOptions` with every default filled in."""
 
     detail: Literal["full", "delta", "lines", "summary"] = "delta"
@@ -53,7 +53,7 @@ class DebugSettings(_DebugMessage):
 # --- host to guest, while a run is stopped -----------------------------------------------------
 
 
-class SetBreakpoints(_DebugMessage, tag="set_breakpoints"):
+class SetBreakpoints(_DebugMessage, frozen=True, tag="set_breakpoints"):
     """Replaces the breakpoints."""
 
     command_id: int
@@ -64,7 +64,7 @@ class SetBreakpoints(_DebugMessage, tag="set_breakpoints"):
 ResumeMode = Literal["continue", "over", "into", "out", "to_line", "back", "reverse"]
 
 
-class ResumeRun(_DebugMessage, tag="resume"):
+class ResumeRun(_DebugMessage, frozen=True, tag="resume"):
     """Lets a stopped run go on."""
 
     command_id: int
@@ -72,7 +72,7 @@ class ResumeRun(_DebugMessage, tag="resume"):
     line: int = 0
 
 
-class EvaluateInFrame(_DebugMessage, tag="evaluate"):
+class EvaluateInFrame(_DebugMessage, frozen=True, tag="evaluate"):
     """Evaluates an expression in a frame."""
 
     command_id: int
@@ -82,7 +82,7 @@ class EvaluateInFrame(_DebugMessage, tag="evaluate"):
     timeout_ms: int = 1000
 
 
-class SetVariable(_DebugMessage, tag="set_variable"):
+class SetVariable(_DebugMessage, frozen=True, tag="set_variable"):
     """Binds a variable in a frame."""
 
     command_id: int
@@ -91,25 +91,25 @@ class SetVariable(_DebugMessage, tag="set_variable"):
     frame: int = 0
 
 
-class PauseRun(_DebugMessage, tag="pause"):
+class PauseRun(_DebugMessage, frozen=True, tag="pause"):
     """Stops a running program at its next line; sent with SIGUSR1, which makes the guest look."""
 
     command_id: int
 
 
-class DetachRun(_DebugMessage, tag="detach"):
+class DetachRun(_DebugMessage, frozen=True, tag="detach"):
     """Lets the run go on without stops."""
 
     command_id: int
 
 
-class StateAtStep(_DebugMessage, tag="state_at_step"):
+class StateAtStep(_DebugMessage, frozen=True, tag="state_at_step"):
     """The full state at a step."""
 
     step: int
 
 
-class WhenChanged(_DebugMessage, tag="when_changed"):
+class WhenChanged(_DebugMessage, frozen=True, tag="when_changed"):
     """When a variable changed."""
 
     name: str
@@ -118,7 +118,7 @@ class WhenChanged(_DebugMessage, tag="when_changed"):
     to_step: int = 0
 
 
-class FirstWhere(_DebugMessage, tag="first_where"):
+class FirstWhere(_DebugMessage, frozen=True, tag="first_where"):
     """The first step where an expression over recorded values is true."""
 
     expression: str
@@ -126,7 +126,7 @@ class FirstWhere(_DebugMessage, tag="first_where"):
     function: str = ""
 
 
-class LastWrite(_DebugMessage, tag="last_write"):
+class LastWrite(_DebugMessage, frozen=True, tag="last_write"):
     """The last change of a variable before a step."""
 
     name: str
@@ -134,24 +134,24 @@ class LastWrite(_DebugMessage, tag="last_write"):
     function: str = ""
 
 
-class Calls(_DebugMessage, tag="calls"):
+class Calls(_DebugMessage, frozen=True, tag="calls"):
     """Calls of a function."""
 
     function: str
 
 
-class LinesNotReached(_DebugMessage, tag="lines_not_reached"):
+class LinesNotReached(_DebugMessage, frozen=True, tag="lines_not_reached"):
     """Lines that were never reached."""
 
 
-class LoopPasses(_DebugMessage, tag="loop"):
+class LoopPasses(_DebugMessage, frozen=True, tag="loop"):
     """The first and last passes of a loop."""
 
     line: int
     pass_count: int = 5
 
 
-class TraceText(_DebugMessage, tag="text"):
+class TraceText(_DebugMessage, frozen=True, tag="text"):
     """The trace as text."""
 
     from_step: int = 1
@@ -159,7 +159,7 @@ class TraceText(_DebugMessage, tag="text"):
     with_source: bool = False
 
 
-class FailureText(_DebugMessage, tag="failure"):
+class FailureText(_DebugMessage, frozen=True, tag="failure"):
     """What led to the failure."""
 
     change_count: int = 3
@@ -178,7 +178,7 @@ TraceQuestion: TypeAlias = (
 )
 
 
-class QueryTrace(_DebugMessage, tag="query_trace"):
+class QueryTrace(_DebugMessage, frozen=True, tag="query_trace"):
     """Asks about the trace of the run with `run_id`, or of the one that is stopped."""
 
     command_id: int
@@ -191,7 +191,7 @@ class QueryTrace(_DebugMessage, tag="query_trace"):
 # --- guest to host -----------------------------------------------------------------------------
 
 
-class DebugStarted(_DebugMessage, tag="debug_started"):
+class DebugStarted(_DebugMessage, frozen=True, tag="debug_started"):
     """The run is about to start."""
 
     run_id: int
@@ -199,7 +199,7 @@ class DebugStarted(_DebugMessage, tag="debug_started"):
     engine: str
 
 
-class DebugSteps(_DebugMessage, tag="debug_steps"):
+class DebugSteps(_DebugMessage, frozen=True, tag="debug_steps"):
     """Steps: one `DebugBatch`, or one `FullStep` each when `full`."""
 
     run_id: int
@@ -208,7 +208,7 @@ class DebugSteps(_DebugMessage, tag="debug_steps"):
     full: bool = False
 
 
-class DebugStopped(_DebugMessage, tag="debug_stopped"):
+class DebugStopped(_DebugMessage, frozen=True, tag="debug_stopped"):
     """The run has stopped: `Stopped` bytes without what only the host knows."""
 
     run_id: int
@@ -218,7 +218,7 @@ class DebugStopped(_DebugMessage, tag="debug_stopped"):
     """Bytes the run has written to stdout so far."""
 
 
-class DebugLogpoint(_DebugMessage, tag="debug_logpoint"):
+class DebugLogpoint(_DebugMessage, frozen=True, tag="debug_logpoint"):
     """A breakpoint with a log message was passed."""
 
     run_id: int
@@ -227,7 +227,7 @@ class DebugLogpoint(_DebugMessage, tag="debug_logpoint"):
     time_ns: int
 
 
-class CommandDone(_DebugMessage, tag="command_done"):
+class CommandDone(_DebugMessage, frozen=True, tag="command_done"):
     """The answer to a command: bytes of the message that `kind` names, or a refusal."""
 
     command_id: int
@@ -237,7 +237,7 @@ class CommandDone(_DebugMessage, tag="command_done"):
     message: str = ""
 
 
-class DebugEnded(_DebugMessage, tag="debug_ended"):
+class DebugEnded(_DebugMessage, frozen=True, tag="debug_ended"):
     """What was recorded: `DebugSummary` bytes. Sent right before `Finished`."""
 
     run_id: int

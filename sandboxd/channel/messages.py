@@ -5,6 +5,7 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
+from sandboxd.channel.debug import DebugCommand, DebugReport, DebugSettings
 from sandboxd.channel.values import SmallCount, Value
 
 
@@ -55,6 +56,8 @@ class Run(_Message, frozen=True, tag="run"):
     """The file name that tracebacks show, e.g. `<execution 3>`."""
     capture_frames: bool = False
     inputs: list[Input] = []
+    debug: DebugSettings | None = None
+    """How it is traced; None runs it untraced."""
 
 
 class Inspect(_Message, frozen=True, tag="inspect"):
@@ -97,7 +100,9 @@ class RemoveFiles(_Message, frozen=True, tag="remove_files"):
     directory: str
 
 
-HostMessage: TypeAlias = Configure | Run | Inspect | CallReply | Fork | Restore | RemoveFiles
+HostMessage: TypeAlias = (
+    Configure | Run | Inspect | CallReply | Fork | Restore | RemoveFiles | DebugCommand
+)
 
 # --- guest to host -----------------------------------------------------------------------------
 
@@ -255,6 +260,7 @@ GuestMessage: TypeAlias = (
     | Copied
     | ForkFailed
     | Restored
+    | DebugReport
 )
 
 

@@ -5,6 +5,7 @@ import asyncio
 import msgspec
 
 from sandboxd.errors import SandboxdError
+from sandboxd.executions.debug_feed import DebugFeed
 from sandboxd.executions.events import EventLog
 from sandboxd.executions.model import Execution
 from sandboxd.executions.run import CANCEL, GuestRun
@@ -17,6 +18,8 @@ class LiveExecution:
         self.execution = execution
         self.events = events
         self.run: GuestRun | None = None
+        self.feed: DebugFeed | None = None
+        """What a debug run reports; None when it is not debugged."""
         self.cancelled = False
         self.refused: SandboxdError | None = None
         """Why it could not be run at all; the call ends with it."""

@@ -4,6 +4,7 @@ import enum
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from sandboxd.channel.debug import DebugSettings
 from sandboxd.channel.messages import FrameReport, Input, Inspected, LogEntry, Violation
 from sandboxd.channel.values import Value
 from sandboxd.sandboxes.model import SessionOutcome
@@ -94,6 +95,8 @@ class ExecutionRequest:
     when_busy: WhenBusy = WhenBusy.QUEUE
     detach_on_disconnect: bool = False
     inputs: tuple[Input, ...] = ()
+    debug: DebugSettings | None = None
+    """How it is traced; None runs it untraced."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

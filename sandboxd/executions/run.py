@@ -3,10 +3,11 @@
 import asyncio
 import time
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, cast
 
 import msgspec
 
+from sandboxd.channel.debug import CommandDone, DebugCommand, DebugReport
 from sandboxd.channel.framing import ChannelBroken
 from sandboxd.channel.messages import (
     Call,
@@ -18,6 +19,8 @@ from sandboxd.channel.messages import (
     LogEntry,
     Run,
 )
+from sandboxd.executions.clock import RunClock
+from sandboxd.executions.debug_feed import DebugFeed, is_debug_report
 from sandboxd.executions.escalation import Escalation
 from sandboxd.executions.events import EventLog
 from sandboxd.executions.output import HeadAndTail
@@ -75,13 +78,15 @@ class GuestRun:
         timeout_seconds: float,
         events: EventLog,
         call: CallHandler,
+        feed: DebugFeed | None = None,
     ) -> None:
         self._guest = guest
         self._run = run
         self.limits = limits
-        self._timeout_seconds = timeout_seconds
         self._events = events
         self._call = call
+        self._feed = feed
+        self._clock = RunClock(timeout_seconds, lambda: self.stop(TIME_OUT))
         self._escalation = Escalation(guest)
         self._finished: asyncio.Future[Finished] = asyncio.get_running_loop().create_future()
         self._stopped_for = ""
@@ -106,11 +111,12 @@ class GuestRun:
         guest = self._guest
         meter = UsageMeter(guest)
         refused_before = guest.gate.refused_count if guest.gate else 0
-        loop = asyncio.get_running_loop()
         guest.drain_output()  # what threads wrote between executions belongs to none
         guest.listen(self)
         started = time.perf_counter()
-        deadline = loop.call_later(self._timeout_seconds, self.stop, TIME_OUT)
+        self._clock.start()
+        if self._feed is not None:
+            self._feed.attach(self)
         try:
             guest.send(self._run)
             await guest.until(self._finished)
@@ -120,7 +126,7 @@ class GuestRun:
             guest.kill(CANCEL)
             raise
         finally:
-            deadline.cancel()
+            self._clock.stop()
             self._escalation.finish()
             guest.listen(None)
             for task in self._calls:
@@ -142,6 +148,36 @@ class GuestRun:
             self._stopped_for = self._stopped_for or reason
             self._escalation.start(reason)
 
+    # --- what a debug session asks for -----------------------------------------------------------
+
+    def hold_clock(self) -> None:
+        """The time limit stands still."""
+        self._clock.hold()
+
+    def release_clock(self) -> None:
+        """It goes on, once for each hold."""
+        self._clock.release()
+
+    def hold_guest(self) -> None:
+        """Nothing more is read of the guest's messages."""
+        self._guest.pause_channel()
+
+    def release_guest(self) -> None:
+        """They are read again."""
+        self._guest.resume_channel()
+
+    def command(self, command: DebugCommand, *, wake: bool) -> None:
+        """Sends a command of a debug session; with `wake`, a signal makes a running program look."""
+        if not self._finished.done():
+            self._guest.send(command)
+            if wake:
+                self._guest.wake()
+
+    @property
+    def remaining_seconds(self) -> float:
+        """What is left of the time limit."""
+        return self._clock.remaining_seconds
+
     # --- what the guest says: all of it hostile --------------------------------------------------
 
     def output(self, stream: OutputStream, data: bytes) -> None:
@@ -153,6 +189,9 @@ class GuestRun:
             self._guest.kill(OUTPUT_FLOOD)
 
     def message(self, message: GuestMessage) -> None:
+        if isinstance(message, CommandDone) and self._feed is not None and not self._finished.done():
+            self._feed.take(message)
+            return
         if getattr(message, "run_id", None) != self._run.run_id or self._finished.done():
             self._count_stray(message)
             return
@@ -175,6 +214,8 @@ class GuestRun:
                 self._guest.drain_output()
                 self.dropped_log_entries += max(0, message.dropped_log_entries)
                 self._finished.set_result(message)
+            case _ if self._feed is not None and is_debug_report(message):
+                self._feed.take(cast("DebugReport", message))
             case _:
                 self._count_stray(message)
 

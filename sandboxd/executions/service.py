@@ -11,6 +11,7 @@ import structlog
 from sandboxd.channel.messages import Run
 from sandboxd.errors import SandboxDeleted, SandboxdError
 from sandboxd.executions.admission import Admission
+from sandboxd.executions.debug_feed import DebugFeed, FeedingEvents
 from sandboxd.executions.events import EventLog, Queued, Started
 from sandboxd.executions.history import ExecutionHistory
 from sandboxd.executions.live import LiveExecution
@@ -49,8 +50,10 @@ class Executions:
         self._calls = calls
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def start(self, sandbox: Sandbox, request: ExecutionRequest) -> LiveExecution:
-        """Admits an execution or refuses it; it runs on by itself.
+    async def start(
+        self, sandbox: Sandbox, request: ExecutionRequest, *, feed: DebugFeed | None = None
+    ) -> LiveExecution:
+        """Admits an execution or refuses it; it runs on by itself. A debug run reports to `feed` too.
 
         A request id that was used before gives the execution of then, which may still run.
         """
@@ -68,7 +71,9 @@ class Executions:
         )
         limits = sandbox.spec.limits
         budget = _EVENT_BUDGET_FACTOR * limits.output_bytes + limits.log_bytes
-        live = LiveExecution(execution, events=EventLog(budget_bytes=budget))
+        events = FeedingEvents(feed, budget_bytes=budget) if feed else EventLog(budget_bytes=budget)
+        live = LiveExecution(execution, events=events)
+        live.feed = feed
         first = await self._history.begin(live)
         if first is not live:
             return first
@@ -136,6 +141,7 @@ class Executions:
             timeout_seconds=timeout.total_seconds(),
             events=live.events,
             call=self._calls(sandbox, execution),
+            feed=live.feed,
         )
         live.run = run
         execution.state = ExecutionState.RUNNING
@@ -232,4 +238,5 @@ def _run_message(execution: Execution, *, capture_frames: bool) -> Run:
         label=f"<execution {execution.number}>",
         capture_frames=capture_frames,
         inputs=list(execution.request.inputs),
+        debug=execution.request.debug,
     )

@@ -17,6 +17,8 @@ class _DescriptorWriter(io.RawIOBase):
     def __init__(self, descriptor: int) -> None:
         super().__init__()
         self._descriptor = descriptor
+        self.written_bytes = 0
+        """All that was ever written here."""
 
     def writable(self) -> bool:
         return True
@@ -29,6 +31,7 @@ class _DescriptorWriter(io.RawIOBase):
         written = 0
         while written < len(view):
             written += os.write(self._descriptor, view[written:])
+        self.written_bytes += written
         return written
 
 
@@ -53,6 +56,17 @@ class Output:
                 self._streams[name] = _text_over(descriptor, f"<{name}>")
             setattr(sys, name, self._streams[name])
             setattr(sys, f"__{name}__", self._streams[name])
+
+    def write_through(self, on: bool) -> None:  # noqa: FBT001  one question, one answer
+        """Whether each write reaches stdout's descriptor at once, so that `stdout_bytes` is exact."""
+        stream: Any = self._streams["stdout"]
+        if not stream.closed:
+            stream.reconfigure(write_through=on)
+
+    def stdout_bytes(self) -> int:
+        """Bytes that ever reached stdout's descriptor."""
+        stream: Any = self._streams["stdout"]
+        return 0 if stream.closed else int(stream.buffer.written_bytes)
 
     def flush(self, run: Callable[[Callable[[], None]], None]) -> None:
         """Flushes both through `run`; what cannot be written is lost, as with any closed pipe."""

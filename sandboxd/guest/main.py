@@ -6,6 +6,7 @@ User code runs inside `runner.run`; no exception of it and no signal ends the lo
 import linecache
 import socket
 
+from sandboxd.channel.debug import QueryTrace
 from sandboxd.channel.framing import ChannelBroken, encode_frame
 from sandboxd.channel.messages import (
     Configure,
@@ -63,6 +64,8 @@ def _serve_message(runner: Runner, message: HostMessage) -> None:
             serve_fork(runner.session, message)
         case Restore():
             serve_restore(runner.session, message)
+        case QueryTrace():
+            runner.session.send(runner.traces.answer(message))
         case RemoveFiles():
             serve_remove_files(runner.session, message)
 

@@ -12,6 +12,7 @@ from sandboxd.channel.messages import Configure, FailureReport, Finished, Input,
 from sandboxd.channel.values import DescriptionValue, Value
 from sandboxd.guest.api import GuestApi
 from sandboxd.guest.coroutines import Outcome
+from sandboxd.guest.debug.traces import Traces
 from sandboxd.guest.debug_log import DebugLog
 from sandboxd.guest.describe import to_value
 from sandboxd.guest.failures import (
@@ -41,6 +42,7 @@ class Runner:
         self.session = session
         self.log = DebugLog(session, 0)
         self._api = GuestApi(session, lambda: self.log)
+        self.traces = Traces(session)
         self.configure(session.configuration)
 
     def configure(self, configuration: Configure) -> None:
@@ -51,6 +53,8 @@ class Runner:
     def run(self, message: Run, executor: Executor = execute) -> Finished:
         """Runs `message` and reports; whatever user code did, the session can run the next one."""
         session = self.session
+        if message.debug is not None:
+            executor = self.traces.executor(message.run_id, message.debug)
         self.log = DebugLog(session, message.run_id)
         session.begin_run(message.run_id)
         try:
@@ -71,6 +75,7 @@ class Runner:
 
     def _restore_builtins(self) -> None:
         fill_builtins(self.session.builtins, self.session.language, self._api.names())
+        self.traces.install(self.session.builtins)
 
     def _start(self, message: Run, executor: Executor) -> Outcome | FailureReport:
         """Runs the program, unless it is none."""

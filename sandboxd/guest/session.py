@@ -4,10 +4,12 @@ import gc
 import mmap
 import os
 import select
+import signal
 import socket
 import sys
 import threading
 import types
+from collections import deque
 from types import FrameType
 from typing import Any
 
@@ -61,6 +63,8 @@ class Session:
         self._send_lock = threading.Lock()
         self._receive_lock = threading.Lock()
         self._replies: dict[int, CallReply] = {}
+        self._commands: deque[HostMessage] = deque()
+        """What else the host said while an execution runs: commands of a debug session."""
         self._last_call_id = 0
         self._reserve: mmap.mmap | None = None
 
@@ -85,6 +89,8 @@ class Session:
         """Makes the namespace the `__main__` module, so that classes and annotations find themselves."""
         sys.modules["__main__"] = self.module
         self.interrupts.install()
+        # The host wakes a debugged program with it; one that comes late must not end the guest.
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
         self.refill_reserve()
 
     def refill_reserve(self) -> None:
@@ -141,6 +147,7 @@ class Session:
         with self._receive_lock:
             self.active_run = None
             self._replies.clear()
+            self._commands.clear()
 
     def next_call_id(self) -> int:
         """A number no other call of this guest has."""
@@ -162,7 +169,7 @@ class Session:
             poller.poll(_CALL_POLL_MS)
 
     def _receive_reply(self, run_id: int | None) -> None:
-        """Reads one message if one is there. While an execution runs the host sends nothing but replies."""
+        """Reads one message if one is there. While an execution runs those are replies and debug commands."""
         with self._receive_lock:
             if run_id is None or self.active_run != run_id:
                 raise RunEnded
@@ -175,3 +182,22 @@ class Session:
                 raise OSError("the host has closed the channel")
             if isinstance(message, CallReply):
                 self._replies[message.call_id] = message
+            else:
+                self._commands.append(message)
+
+    def next_command(self, *, wait: bool) -> HostMessage | None:
+        """The next command of a debug session; None when there is none yet and `wait` is off.
+
+        Any thread that stops may ask; a SIGINT ends the wait of the main thread.
+        """
+        run_id = self.active_run
+        while True:
+            run_shielded(lambda: self._receive_reply(run_id))
+            if self._commands:
+                return self._commands.popleft()
+            if not wait:
+                return None
+            self.interrupts.raise_pending()
+            poller = select.poll()
+            poller.register(self.channel, select.POLLIN)
+            poller.poll(_CALL_POLL_MS)

@@ -13,13 +13,14 @@ from sandboxd_api.v1 import execution_service_pb2 as pb
 from sandboxd.accounts.principals import acting_user
 from sandboxd.catalog.analyses import ANALYSES
 from sandboxd.channel.messages import Input
-from sandboxd.errors import InvalidArgument, NotImplementedYet
+from sandboxd.errors import InvalidArgument
 from sandboxd.executions.history import ExecutionHistory
 from sandboxd.executions.live import LiveExecution
 from sandboxd.executions.model import ExecutionKind, ExecutionRequest
 from sandboxd.executions.service import Executions
 from sandboxd.rpc import requests, responses
 from sandboxd.rpc.authentication import current_caller
+from sandboxd.rpc.debugging import DebugCalls
 from sandboxd.rpc.requests import Defaults, Target
 from sandboxd.sandboxes.model import SandboxSpec
 from sandboxd.sandboxes.registry import SandboxRegistry
@@ -48,6 +49,7 @@ class ExecutionServicer(execution_service_pb2_grpc.ExecutionServiceServicer):
         self._history = history
         self._registry = registry
         self._defaults = defaults
+        self._debugging = DebugCalls(executions=executions, history=history, registry=registry)
 
     async def Execute(self, request: pb.ExecuteRequest, context: _Context) -> pb.ExecuteResponse:
         live = await self._start(request, _Kind.EXECUTE)
@@ -94,16 +96,16 @@ class ExecutionServicer(execution_service_pb2_grpc.ExecutionServiceServicer):
             execution = await self._run_once(request.user_id, spec, run)
         return pb.AnalyzeDataResponse(execution=execution)
 
-    def Debug(self, request: pb.DebugRequest, context: _Context) -> AsyncIterator[pb.DebugResponse]:
-        raise NotImplementedYet(feature="Debug")
+    def Debug(self, request: pb.DebugRequest, context: _Context) -> Any:
+        return self._debugging.debug(request)
 
     def DebugSession(
         self, request_iterator: AsyncIterator[pb.DebugSessionRequest], context: _Context
-    ) -> AsyncIterator[pb.DebugSessionResponse]:
-        raise NotImplementedYet(feature="DebugSession")
+    ) -> Any:
+        return self._debugging.session(request_iterator)
 
     async def QueryTrace(self, request: pb.QueryTraceRequest, context: _Context) -> pb.QueryTraceResponse:
-        raise NotImplementedYet(feature="QueryTrace")
+        return await self._debugging.query_trace(request)
 
     async def CancelExecution(
         self, request: pb.CancelExecutionRequest, context: _Context

@@ -13,6 +13,7 @@ from typing import Any
 from google.protobuf import duration_pb2
 from sandboxd_api.v1 import checkpoint_pb2, execution_pb2, sandbox_pb2
 
+from sandboxd.channel.debug import DebugSettings
 from sandboxd.channel.messages import Input
 from sandboxd.errors import Denied, InvalidArgument
 from sandboxd.executions.model import ExecutionKind, ExecutionRequest, WhenBusy
@@ -294,6 +295,7 @@ def execution(
     options: execution_pb2.ExecutionOptions,
     target: Target,
     extra_inputs: tuple[Input, ...] = (),
+    debug: DebugSettings | None = None,
 ) -> ExecutionRequest:
     """What is to be run and how."""
     timeout = None
@@ -315,6 +317,7 @@ def execution(
         else WhenBusy.QUEUE,
         detach_on_disconnect=gone == execution_pb2.ExecutionOptions.ON_DISCONNECT_DETACH,
         inputs=(*_inputs(options.inputs), *extra_inputs),
+        debug=debug,
     )
 
 

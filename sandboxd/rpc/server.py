@@ -21,6 +21,7 @@ from sandboxd_api.v1 import (
     sandbox_service_pb2_grpc,
 )
 
+from sandboxd.rpc.debugging import add_execution_service
 from sandboxd.rpc.interceptor import CallInterceptor
 from sandboxd.rpc.sizes import MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES
 from sandboxd.settings import Settings, SettingsError, TlsSettings
@@ -70,7 +71,7 @@ class RpcServer:
         self._settings = settings
         self._server = grpc.aio.server(interceptors=[interceptor], options=_OPTIONS)
         sandbox_service_pb2_grpc.add_SandboxServiceServicer_to_server(servicers.sandboxes, self._server)
-        execution_service_pb2_grpc.add_ExecutionServiceServicer_to_server(servicers.executions, self._server)
+        add_execution_service(servicers.executions, self._server)
         database_service_pb2_grpc.add_DatabaseServiceServicer_to_server(servicers.databases, self._server)
         self._health = health.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)

@@ -4,6 +4,7 @@ import asyncio
 from datetime import UTC, datetime
 
 from sandboxd.accounts.quotas import Lease
+from sandboxd.channel.debug import CommandDone, QueryTrace
 from sandboxd.channel.framing import ChannelBroken
 from sandboxd.channel.messages import Configure, GuestMessage, Inspect, LanguageRules, StateReport
 from sandboxd.errors import SandboxDeleted, Unavailable, WrongState
@@ -19,6 +20,7 @@ _FRAME_SLACK_BYTES = 512 * KIB
 _INSPECT_SECONDS = 5.0
 _END_SECONDS = 5.0
 _MAX_STRAY_MESSAGES = 64
+_QUERY_SECONDS = 30.0
 
 
 class Sandbox:
@@ -127,6 +129,24 @@ class Sandbox:
         finally:
             guest.listen(None)
 
+    async def query_trace(self, asked: QueryTrace) -> CommandDone:
+        """The guest's answer to a question about a trace it keeps. Needs `turn`."""
+        guest = await self.guest()
+        waiter = _AnswerWaiter(asked.command_id)
+        guest.listen(waiter)
+        try:
+            guest.send(asked)
+            async with asyncio.timeout(_QUERY_SECONDS):
+                await guest.until(waiter.answer)
+            if waiter.answer.done():
+                return waiter.answer.result()
+            raise WrongState(problem="the session ended while its trace was read")
+        except TimeoutError:
+            guest.kill("does not answer about its trace")
+            raise WrongState(problem="the session does not answer; its guest was ended") from None
+        finally:
+            guest.listen(None)
+
     def used_memory_bytes(self) -> int:
         """Memory charged to the guest at this moment; 0 where it can't be known."""
         if self._guest is None or self._guest.cgroup is None or not self._guest.alive:
@@ -150,6 +170,22 @@ class Sandbox:
         guest = self.kill(state)
         if guest is not None:
             await asyncio.wait([guest.exited], timeout=_END_SECONDS)
+
+
+class _AnswerWaiter:
+    """Takes the answer to one question about a trace; everything else is dropped."""
+
+    def __init__(self, command_id: int) -> None:
+        self._command_id = command_id
+        self.answer: asyncio.Future[CommandDone] = asyncio.get_running_loop().create_future()
+
+    def message(self, message: GuestMessage) -> None:
+        if isinstance(message, CommandDone) and message.command_id == self._command_id:
+            if not self.answer.done():
+                self.answer.set_result(message)
+
+    def output(self, stream: OutputStream, data: bytes) -> None:
+        """Output of threads between executions belongs to none."""
 
 
 class _StateWaiter:

@@ -200,6 +200,11 @@ class GuestProcess:
         if self.pidfd >= 0:
             pidfds.send_signal(self.pidfd, signal.SIGINT)
 
+    def wake(self) -> None:
+        """SIGUSR1: a debugged program looks for commands. Without a debugger it would end the guest."""
+        if self.pidfd >= 0:
+            pidfds.send_signal(self.pidfd, signal.SIGUSR1)
+
     def kill(self, reason: str) -> None:
         """SIGKILL; `exited` resolves within milliseconds. The first reason is the one that counts."""
         self._killed_for = self._killed_for or reason
@@ -248,6 +253,16 @@ class GuestProcess:
         descriptor = self._streams[stream]
         if descriptor >= 0 and descriptor not in self._readers:
             self._watch(descriptor, self._output_readable, stream)
+
+    def pause_channel(self) -> None:
+        """Stops reading messages; the guest blocks in send(2) once its socket is full."""
+        if self._channel.fileno() >= 0:
+            self._unwatch(self._channel.fileno())
+
+    def resume_channel(self) -> None:
+        """Reads them again."""
+        if self._channel.fileno() >= 0 and not self.exited.done():
+            self._watch(self._channel.fileno(), self._channel_readable)
 
     def drain_output(self) -> None:
         """Hands over what the pipes hold right now, so that output precedes the end of an execution."""

@@ -56,6 +56,7 @@ class Control:
     def install(self) -> None:
         """From here on SIGUSR1 makes the program look for commands at its next step."""
         self._previous_handler = signal.signal(signal.SIGUSR1, self._on_signal)
+        self._signalled = True  # what came before was ignored
 
     def remove(self) -> None:
         """Gives the signal back."""

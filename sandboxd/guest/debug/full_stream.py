@@ -11,6 +11,7 @@ from sandboxd.guest.debug.trace import Folded, FoldedFrame, StepRow, fold_row
 from sandboxd.guest.debug.wire import varint, zigzag
 
 _MAX_PAYLOADS = 64
+_MAX_BYTES = 256 * 1024
 
 
 class FullStream:
@@ -37,14 +38,16 @@ class FullStream:
             max_variables=recorder.options.values.max_variables,
         )
         payloads: list[bytes] = []
+        size = 0
         for step in steps:
             row = self._row(step)
             before = replaced_by(self._state, row)
             fold_row(self._state, row)
             payloads.append(writer.full_step(self._state, row, before))
-            if len(payloads) >= _MAX_PAYLOADS:
+            size += len(payloads[-1])
+            if len(payloads) >= _MAX_PAYLOADS or size > _MAX_BYTES:
                 self._send(payloads)
-                payloads = []
+                payloads, size = [], 0
         if payloads:
             self._send(payloads)
 

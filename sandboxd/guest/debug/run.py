@@ -67,6 +67,7 @@ class DebugRun:
         self._full = FullStream(self.recorder, self._send_full) if streams and full else None
         self._hook: Hook = make_hook(self.recorder)
         self._control: Control | None = None
+        self._stopped = self._told = False
 
     @property
     def engine(self) -> str:
@@ -101,10 +102,15 @@ class DebugRun:
 
     def stop(self) -> None:
         """Ends tracing and tells the host what was recorded."""
-        self._hook.stop()
-        if self._control is not None:
-            self._control.remove()
+        if not self._stopped:
+            self._stopped = True
+            self._hook.stop()
+            if self._control is not None:
+                self._control.remove()
         self.recorder.flush()
+        if self._told:
+            return
+        self._told = True
         self._line.send(debug.DebugEnded(run_id=self.run_id, summary=self.summary()))
 
     def value_hook(self, value: Any) -> Any:

@@ -9,12 +9,15 @@ from typing import Any
 
 from sandboxd.guest.debug.batch_reader import BatchColumns, FrameRow, read_batch
 from sandboxd.guest.debug.changes import Mark
+from sandboxd.guest.debug.differ import OTHER
 from sandboxd.guest.debug.encoder import BatchEncoder
 from sandboxd.guest.debug.recorder import Recorder, Step
 from sandboxd.guest.debug.values import Renderer, ValueLimits
 from sandboxd.guest.debug.wire import number_field
 
 _KEYFRAME_STEPS = 1000
+_MAX_PAYLOAD_BYTES = 256 * 1024
+"""About the longest batch; a single step may be longer."""
 _KEYFRAME_BYTES_A_VARIABLE = 120
 _scalars = Renderer(ValueLimits())
 
@@ -103,7 +106,11 @@ class Trace:
         """Steps at the start that are no longer kept."""
 
     def take(self, steps: list[Step]) -> None:
-        """Encodes steps, keeps them and sends them on."""
+        """Encodes steps, keeps them and sends them on, in batches that a message can hold."""
+        for part in _message_sized(steps):
+            self._take(part)
+
+    def _take(self, steps: list[Step]) -> None:
         recorder = self.recorder
         assert recorder is not None
         frames, recorder.frames = recorder.frames, []
@@ -221,6 +228,20 @@ class Trace:
             while place > 0 and batches[place].keyframe is None:
                 place -= 1
         return batches[place:]
+
+
+def _message_sized(steps: list[Step]) -> list[list[Step]]:
+    parts: list[list[Step]] = [[]]
+    size = 0
+    for step in steps:
+        weight = 16 if step[4] is None else sum(24 + (len(c[2]) if c[1] == OTHER else 0) for c in step[4])
+        weight += len(step[6]) if step[6] is not None else 0
+        if size + weight > _MAX_PAYLOAD_BYTES and parts[-1]:
+            parts.append([])
+            size = 0
+        parts[-1].append(step)
+        size += weight
+    return parts
 
 
 def _fold_live(live: list[Any], names: dict[str, int], last: Step, start_ns: int) -> Folded:

@@ -1,0 +1,46 @@
+"""The time limit of a run, which stands still while a debug session holds the program."""
+
+import asyncio
+import time
+from collections.abc import Callable
+
+
+class RunClock:
+    """Calls `expire` when the time that was not held has passed."""
+
+    def __init__(self, seconds: float, expire: Callable[[], None]) -> None:
+        self._left = seconds
+        self._expire = expire
+        self._holds = 0
+        self._running_since = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def remaining_seconds(self) -> float:
+        """What is left."""
+        running = time.perf_counter() - self._running_since if self._timer is not None else 0.0
+        return max(self._left - running, 0.0)
+
+    def start(self) -> None:
+        """The time begins to run."""
+        self._running_since = time.perf_counter()
+        self._timer = asyncio.get_running_loop().call_later(self._left, self._expire)
+
+    def hold(self) -> None:
+        """Stands still until as many releases."""
+        self._holds += 1
+        if self._timer is not None:
+            self._left = self.remaining_seconds
+            self.stop()
+
+    def release(self) -> None:
+        """Takes one hold back."""
+        self._holds -= 1
+        if self._holds == 0 and self._timer is None:
+            self.start()
+
+    def stop(self) -> None:
+        """Nothing expires any more."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None

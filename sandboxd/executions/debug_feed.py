@@ -1,0 +1,256 @@
+"""The host's side of a debug run: what the guest reports, in order and bounded, and the commands to it.
+
+Steps are the guest's bytes. They are counted and capped here, and never parsed.
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from sandboxd.channel.debug import (
+    CommandDone,
+    DebugCommand,
+    DebugEnded,
+    DebugLogpoint,
+    DebugReport,
+    DebugStarted,
+    DebugSteps,
+    DebugStopped,
+)
+from sandboxd.channel.messages import GuestMessage, Inspected, LogEntry
+from sandboxd.executions.events import EventLog
+from sandboxd.limits import MIB
+from sandboxd.supervisor.guest_process import OutputStream
+
+_FULL_BYTES = 8 * MIB
+"""Unread steps at which the guest has to wait for the reader."""
+_GO_ON_BYTES = 2 * MIB
+_ITEM_COST_BYTES = 64
+_LONGEST_WAITS_SECONDS = 30.0
+_MAX_STREAMED_BYTES = 2048 * MIB
+_MAX_SUMMARY_BYTES = 64 * 1024
+_CANCELLED = "cancelled"
+"""`run.CANCEL`, which imports this module."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wrote:
+    """Bytes on a stream at `offset`."""
+
+    stream: OutputStream
+    data: bytes
+    offset: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeedEnded:
+    """The execution is over; its result is in place."""
+
+
+FeedItem = DebugStarted | DebugSteps | DebugStopped | DebugLogpoint | CommandDone | Wrote | LogEntry | Inspected | FeedEnded
+
+
+class RunControl(Protocol):
+    """What the feed needs of the run."""
+
+    def hold_clock(self) -> None:
+        """The time limit stands still."""
+
+    def release_clock(self) -> None:
+        """It goes on."""
+
+    def hold_guest(self) -> None:
+        """Nothing more is read from the guest; it blocks once its channel is full."""
+
+    def release_guest(self) -> None:
+        """The guest is read again."""
+
+    def command(self, command: DebugCommand, *, wake: bool) -> None:
+        """Sends a command; with `wake`, a running program looks for it."""
+
+    def stop(self, reason: str) -> None:
+        """Ends the run."""
+
+
+class DebugFeed:
+    """Everything that one debug run reports, for one reader."""
+
+    def __init__(self, *, pause_seconds: float) -> None:
+        self.summary = b""
+        """`DebugSummary` bytes; empty when the guest did not live to send it."""
+        self.left_out_steps = 0
+        """Steps not streamed because the reader was too slow."""
+        self.streamed_steps = 0
+        self.stopped = False
+        """The program is held at a stop."""
+        self.paused_seconds = 0.0
+        self.pause_expired = False
+        self._pause_seconds = pause_seconds
+        self._items: deque[tuple[FeedItem, int]] = deque()
+        self._unread_bytes = 0
+        self._streamed_bytes = 0
+        self._changed = asyncio.Event()
+        self._run: RunControl | None = None
+        self._waiting_since = 0.0
+        self._waited_seconds = 0.0
+        self._stopped_since = 0.0
+        self._pause_timer: asyncio.TimerHandle | None = None
+        self._written: dict[OutputStream, int] = {"stdout": 0, "stderr": 0}
+        self._ended = False
+
+    def attach(self, run: RunControl) -> None:
+        """The run starts."""
+        self._run = run
+
+    # --- what the guest says ---------------------------------------------------------------------
+
+    def take(self, message: DebugReport) -> None:
+        """A report of the guest; hostile like all it says."""
+        match message:
+            case DebugSteps():
+                self._take_steps(message)
+            case DebugStopped():
+                self._stop(message)
+            case DebugEnded(summary=summary):
+                self.summary = summary[:_MAX_SUMMARY_BYTES]
+            case CommandDone():
+                self._put(message, len(message.payload))
+            case DebugStarted() | DebugLogpoint():
+                self._put(message, _ITEM_COST_BYTES)
+
+    def wrote(self, stream: OutputStream, data: bytes) -> None:
+        """Output of user code."""
+        offset = self._written[stream]
+        self._written[stream] += len(data)
+        self._put(Wrote(stream=stream, data=data, offset=offset), len(data))
+
+    def logged(self, entry: LogEntry | Inspected) -> None:
+        """An entry of the debug log."""
+        self._put(entry, _ITEM_COST_BYTES)
+
+    def end(self) -> None:
+        """The result is in place."""
+        self._ended = True
+        if self._pause_timer is not None:
+            self._pause_timer.cancel()
+        self._put(FeedEnded(), 0)
+
+    def _take_steps(self, message: DebugSteps) -> None:
+        size = sum(map(len, message.payloads))
+        self._streamed_bytes += size
+        gave_up = self._waited_seconds > _LONGEST_WAITS_SECONDS and self._unread_bytes > _FULL_BYTES
+        if gave_up or self._streamed_bytes > _MAX_STREAMED_BYTES:
+            self.left_out_steps += max(message.step_count, 0)
+            return
+        self.streamed_steps += max(message.step_count, 0)
+        self._put(message, size)
+
+    def _stop(self, message: DebugStopped) -> None:
+        if not self.stopped:
+            self.stopped = True
+            self._stopped_since = time.perf_counter()
+            if self._run is not None:
+                self._run.hold_clock()
+            left = self._pause_seconds
+            self._pause_timer = asyncio.get_running_loop().call_later(left, self._expire)
+        self._put(message, len(message.payload))
+
+    def _expire(self) -> None:
+        self.pause_expired = True
+        if self._run is not None:
+            self._run.stop(_CANCELLED)
+
+    def _put(self, item: FeedItem, size: int) -> None:
+        self._items.append((item, size))
+        self._unread_bytes += size
+        if self._unread_bytes > _FULL_BYTES and not self._waiting_since and self._run is not None:
+            if self._waited_seconds <= _LONGEST_WAITS_SECONDS and not self._ended:
+                self._waiting_since = time.perf_counter()
+                self._run.hold_guest()
+                self._run.hold_clock()
+        self._changed.set()
+
+    # --- the reader ------------------------------------------------------------------------------
+
+    async def follow(self) -> AsyncIterator[FeedItem]:
+        """Everything in order, `FeedEnded` last."""
+        while True:
+            while not self._items:
+                self._changed.clear()
+                await self._changed.wait()
+            item, size = self._items.popleft()
+            self._unread_bytes -= size
+            if self._waiting_since and self._unread_bytes < _GO_ON_BYTES:
+                self._go_on()
+            yield item
+            if isinstance(item, FeedEnded):
+                return
+
+    def _go_on(self) -> None:
+        waited = time.perf_counter() - self._waiting_since
+        self._waiting_since = 0.0
+        self._waited_seconds += waited
+        self.paused_seconds += waited
+        if self._run is not None:
+            self._run.release_guest()
+            self._run.release_clock()
+
+    # --- commands --------------------------------------------------------------------------------
+
+    def send(self, command: DebugCommand, *, resumes: bool = False) -> None:
+        """Sends a command to the guest; `resumes` says that the program goes on with it."""
+        if self._run is None or self._ended:
+            return
+        wake = not self.stopped
+        if resumes and self.stopped:
+            self.stopped = False
+            self.paused_seconds += time.perf_counter() - self._stopped_since
+            if self._pause_timer is not None:
+                self._pause_timer.cancel()
+                self._pause_timer = None
+            self._run.release_clock()
+        self._run.command(command, wake=wake)
+
+    def abandon(self) -> None:
+        """Nobody reads any more: nothing is kept and the guest need not wait."""
+        self._items.clear()
+        self._unread_bytes = 0
+        if self._waiting_since:
+            self._go_on()
+
+
+class FeedingEvents(EventLog):
+    """The events of a debug run, also told to its feed."""
+
+    def __init__(self, feed: DebugFeed, *, budget_bytes: int) -> None:
+        super().__init__(budget_bytes=budget_bytes)
+        self._feed = feed
+
+    def add_output(self, stream: OutputStream, data: bytes) -> None:
+        """Bytes of a stream."""
+        super().add_output(stream, data)
+        self._feed.wrote(stream, data)
+
+    def add_log(self, body: LogEntry | Inspected, *, size: int) -> None:
+        """An entry of the debug log."""
+        super().add_log(body, size=size)
+        self._feed.logged(body)
+
+    def end(self) -> None:
+        """The last event."""
+        if not self.ended:
+            super().end()
+            self._feed.end()
+
+
+DEBUG_REPORTS = (DebugStarted, DebugSteps, DebugStopped, DebugLogpoint, CommandDone, DebugEnded)
+
+
+def is_debug_report(message: GuestMessage) -> bool:
+    """Whether a message is for the feed."""
+    return isinstance(message, DEBUG_REPORTS)
+
+
