@@ -100,7 +100,9 @@ def from_summary(summary: ExecutionSummary) -> Execution:
     state = ExecutionState(summary.state.value)
     kind, _, message = (summary.failure or "").partition(": ")
     result = None
-    if state.final:
+    if state is ExecutionState.ABORTED and kind not in FailureKind.__members__:
+        result = _without_result(state, summary.start_time is not None)
+    elif state.final:
         result = ExecutionResult(
             state=state,
             failure=Failure(kind=FailureKind(kind), message=message) if kind else None,
