@@ -26,6 +26,7 @@ from sandboxd.executions.history import ExecutionHistory
 from sandboxd.executions.service import Executions
 from sandboxd.isolation import credentials
 from sandboxd.rpc.authentication import CallAuthenticator
+from sandboxd.rpc.checkpoints import CheckpointCalls
 from sandboxd.rpc.databases import DatabaseServicer
 from sandboxd.rpc.executions import ExecutionServicer
 from sandboxd.rpc.interceptor import CallInterceptor
@@ -33,6 +34,7 @@ from sandboxd.rpc.requests import Defaults
 from sandboxd.rpc.sandboxes import SandboxServicer
 from sandboxd.rpc.server import BoundAddresses, RpcServer, Servicers
 from sandboxd.rpc.statistics import StatisticsSource
+from sandboxd.sandboxes.branching import Branching
 from sandboxd.sandboxes.registry import SandboxRegistry
 from sandboxd.settings import Settings
 from sandboxd.store.store import open_store
@@ -179,6 +181,11 @@ def _servicers(
             registry=registry,
             supervisor=supervisor,
             defaults=defaults,
+            checkpoints=CheckpointCalls(
+                branching=Branching(registry=registry, supervisor=supervisor),
+                supervisor=supervisor,
+                defaults=defaults,
+            ),
             statistics=statistics,
         ),
         executions=ExecutionServicer(

@@ -27,8 +27,8 @@ def new_execution_id() -> ExecutionId:
 
 
 def new_checkpoint_id() -> CheckpointId:
-    """`chk_` and 128 random bits."""
-    return CheckpointId(_new("chk_"))
+    """`ckp_` and 128 random bits."""
+    return CheckpointId(_new("ckp_"))
 
 
 def new_query_id() -> QueryId:

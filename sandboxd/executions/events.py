@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from sandboxd.channel.messages import Inspected, LogEntry
-from sandboxd.supervisor.guest_process import OutputStream
+from sandboxd.supervisor.guest_exit import OutputStream
 
 _EVENT_COST_BYTES = 64
 _MERGE_BYTES = 64 * 1024

@@ -13,7 +13,7 @@ from sandboxd.executions.model import (
 )
 from sandboxd.executions.run import CANCEL, OUTPUT_FLOOD, TIME_OUT, RunOutcome
 from sandboxd.limits import Limits
-from sandboxd.supervisor.guest_process import GuestExit
+from sandboxd.supervisor.guest_exit import ZYGOTE_DIED, GuestExit
 
 _REPORTED_KINDS = {
     "exception": FailureKind.EXCEPTION,
@@ -91,7 +91,7 @@ def _died(exit_: GuestExit, outcome: RunOutcome, limits: Limits) -> Verdict:
     if exit_.killed_for.startswith("its sandbox"):
         failure = Failure(kind=FailureKind.SANDBOX_ENDED, message=exit_.killed_for)
         return ExecutionState.CANCELLED, failure, None
-    if exit_.killed_for == "its zygote died" or (exit_.status is None and not exit_.killed_for):
+    if exit_.killed_for == ZYGOTE_DIED:
         failure = Failure(
             kind=FailureKind.OUTCOME_UNKNOWN,
             message="the service lost the process that ran it; what it did by then is unknown",
@@ -118,6 +118,10 @@ def _own_death(exit_: GuestExit) -> Failure:
             kind=FailureKind.CRASHED,
             message=f"the interpreter crashed with {name}",
             signal=number,
+        )
+    if exit_.exit_code is None:
+        return Failure(
+            kind=FailureKind.CRASHED, message="the process ended; this kernel does not tell the server how"
         )
     return Failure(
         kind=FailureKind.EXITED,

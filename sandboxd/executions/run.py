@@ -25,7 +25,8 @@ from sandboxd.executions.escalation import Escalation
 from sandboxd.executions.events import EventLog
 from sandboxd.executions.output import HeadAndTail
 from sandboxd.limits import MIB, Limits
-from sandboxd.supervisor.guest_process import GuestExit, GuestProcess, OutputStream
+from sandboxd.supervisor.guest_exit import GuestExit, OutputStream
+from sandboxd.supervisor.guest_process import GuestProcess
 from sandboxd.supervisor.usage import UsageMeter
 
 _FLOOD_FACTOR = 64

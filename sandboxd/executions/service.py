@@ -1,15 +1,16 @@
 """Runs executions: admits them, gives them their turn in a sandbox, and records how they ended."""
 
 import asyncio
+import dataclasses
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TypeAlias
 
 import structlog
 
 from sandboxd.channel.messages import Run
-from sandboxd.errors import SandboxDeleted, SandboxdError
+from sandboxd.errors import SandboxDeleted, SandboxdError, WrongState
 from sandboxd.executions.admission import Admission
 from sandboxd.executions.debug_feed import DebugFeed, FeedingEvents
 from sandboxd.executions.events import EventLog, Queued, Started
@@ -24,11 +25,12 @@ from sandboxd.executions.model import (
     FailureKind,
     Usage,
 )
-from sandboxd.executions.outcome import judge
+from sandboxd.executions.outcome import Verdict, judge
 from sandboxd.executions.run import CallHandler, GuestRun, RunOutcome
 from sandboxd.ids import new_execution_id
 from sandboxd.sandboxes.model import CheckpointReport, SessionOutcome, SessionState, SkipReason
 from sandboxd.sandboxes.sandbox import Sandbox
+from sandboxd.supervisor.guest_process import GuestProcess
 
 _log = structlog.get_logger(__name__)
 
@@ -103,7 +105,10 @@ class Executions:
         try:
             async with self._admission.enter(sandbox):
                 queue_seconds = time.perf_counter() - queued
-                await self._run_in(sandbox, live, queue_seconds=queue_seconds)
+                went_on = await self._run_in(sandbox, live, queue_seconds=queue_seconds)
+                await self._finish(sandbox, live)  # the caller has its answer; the turn is still ours
+                if went_on:
+                    await sandbox.keep(execution.id, execution.number)
         except asyncio.CancelledError:
             self._never_ran(
                 live, ExecutionState.CANCELLED, FailureKind.CANCELLED, "cancelled while it waited"
@@ -117,8 +122,15 @@ class Executions:
             _log.error("execution.failed_to_run", execution=execution.id[:8], exc_info=error)
             self._lost_sight(live)
         finally:
-            sandbox.touch()
-            await self._history.finish(live)
+            await self._finish(sandbox, live)
+
+    async def _finish(self, sandbox: Sandbox, live: LiveExecution) -> None:
+        """Everything is in place: whoever waits is woken. Harmless when it was done."""
+        if live.done:
+            return
+        sandbox.touch()
+        await self._history.finish(live)
+        execution = live.execution
         _log.info(
             "execution.finished",
             execution=execution.id[:8],
@@ -126,13 +138,16 @@ class Executions:
             wall_ms=round(execution.result.usage.wall_seconds * 1000, 1) if execution.result else None,
         )
 
-    async def _run_in(self, sandbox: Sandbox, live: LiveExecution, *, queue_seconds: float) -> None:
+    async def _run_in(self, sandbox: Sandbox, live: LiveExecution, *, queue_seconds: float) -> bool:
+        """Returns whether the session went on with what the execution did."""
         starting = time.perf_counter()
         execution, request = live.execution, live.execution.request
         sandbox.touch()
         guest = await sandbox.guest()
+        _require_way_back(sandbox, request)
         sandbox.execution_count += 1
         execution.number = sandbox.execution_count
+        sandbox.session.ring.ran(execution.id, execution.number)
         timeout = request.timeout or sandbox.spec.limits.execution_timeout
         run = GuestRun(
             guest=guest,
@@ -154,19 +169,30 @@ class Executions:
             outcome = await run.execute()
             self._admission.charge(sandbox, outcome.cpu_seconds)
             ending = time.perf_counter()
-            session = await self._session_after(sandbox, outcome)
+            written = sum(kept.output().total_bytes for kept in run.outputs.values())
+            verdict = judge(outcome, limits=run.limits, timeout=timeout, output_bytes=written)
+            rolled_back = request.rollback_on_error and verdict[0] is not ExecutionState.SUCCEEDED
+            session = await self._session_after(sandbox, outcome, guest, rolled_back=rolled_back)
         finally:
             sandbox.running_execution_id = ""
-        self._record(live, run, outcome, session, timeout, (queue_seconds, start_seconds, ending))
+        self._record(live, run, outcome, session, verdict, (queue_seconds, start_seconds, ending))
+        return guest is sandbox.session.guest and not sandbox.single_use
 
-    async def _session_after(self, sandbox: Sandbox, outcome: RunOutcome) -> SessionOutcome:
+    async def _session_after(
+        self, sandbox: Sandbox, outcome: RunOutcome, guest: GuestProcess, *, rolled_back: bool
+    ) -> SessionOutcome:
+        before = sandbox.session.kept
+        notice = sandbox.session.take_notice()
         if sandbox.single_use:
             report = CheckpointReport(skipped=SkipReason.SINGLE_USE)
             return SessionOutcome(state=SessionState.ENDED, checkpoint=report)
-        if outcome.exit is None:
-            return SessionOutcome()
-        reason = outcome.stopped_for or outcome.exit.killed_for or outcome.exit.signal_name
-        return await sandbox.recover(reason or f"the guest exited with code {outcome.exit.exit_code}")
+        if outcome.exit is not None or not guest.alive:
+            return await sandbox.recover(_reason(outcome))
+        if rolled_back:
+            return await sandbox.session.roll_back("it failed and was to be rolled back")
+        if notice is not None:
+            return dataclasses.replace(notice, checkpoint=before)
+        return SessionOutcome(checkpoint=before)
 
     def _record(
         self,
@@ -174,14 +200,14 @@ class Executions:
         run: GuestRun,
         outcome: RunOutcome,
         session: SessionOutcome,
-        timeout: timedelta,
+        verdict: Verdict,
         times: tuple[float, float, float],
     ) -> None:
         execution = live.execution
         queue_seconds, start_seconds, ending = times
         stdout, stderr = run.outputs["stdout"].output(), run.outputs["stderr"].output()
         written = stdout.total_bytes + stderr.total_bytes
-        state, failure, receipt = judge(outcome, limits=run.limits, timeout=timeout, output_bytes=written)
+        state, failure, receipt = verdict
         finished = outcome.finished
         succeeded = state is ExecutionState.SUCCEEDED
         execution.result = ExecutionResult(
@@ -213,16 +239,40 @@ class Executions:
         execution.end_time = datetime.now(UTC)
 
     def _lost_sight(self, live: LiveExecution) -> None:
+        if live.done:
+            return
         live.execution.state = ExecutionState.ABORTED
         live.execution.end_time = datetime.now(UTC)
         failure = Failure(kind=FailureKind.OUTCOME_UNKNOWN, message="the service failed to run it")
         live.execution.result = ExecutionResult(state=ExecutionState.ABORTED, failure=failure)
 
     def _never_ran(self, live: LiveExecution, state: ExecutionState, kind: FailureKind, message: str) -> None:
+        if live.done:  # it ran and has its result; what failed was keeping the state after it
+            _log.warning("session.not_kept", execution=live.execution.id[:8], problem=message)
+            return
         live.execution.state = state
         live.execution.end_time = datetime.now(UTC)
         failure = Failure(kind=kind, message=message, hint="nothing was run; it is safe to try again")
         live.execution.result = ExecutionResult(state=state, failure=failure)
+
+
+def _require_way_back(sandbox: Sandbox, request: ExecutionRequest) -> None:
+    """What is to be rolled back needs a kept state; said before anything runs."""
+    kept = sandbox.session.kept
+    if request.rollback_on_error and kept.skipped is not None and not sandbox.single_use:
+        raise WrongState(problem=f"rollback_on_error needs a kept state, and there is none: {kept.message}")
+
+
+def _reason(outcome: RunOutcome) -> str:
+    if outcome.stopped_for:
+        return outcome.stopped_for
+    if outcome.exit is None:
+        return "the session was ended"
+    if outcome.exit.oom_killed:
+        return "out of memory"
+    if outcome.exit.exit_code is not None:
+        return f"the process exited with code {outcome.exit.exit_code}"
+    return outcome.exit.killed_for or outcome.exit.signal_name or "the process ended"
 
 
 def _captures(sandbox: Sandbox, request: ExecutionRequest) -> bool:

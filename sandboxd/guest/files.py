@@ -163,7 +163,7 @@ def _read(path: str, status: os.stat_result) -> bytes:
 
 
 def _open_files(inodes: dict[tuple[int, int], str]) -> list[_OpenFile]:
-    found = []
+    found: list[_OpenFile] = []
     if not inodes:
         return found
     for descriptor in range(_FIRST_DESCRIPTOR, os.sysconf("SC_OPEN_MAX")):

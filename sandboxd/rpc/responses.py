@@ -115,6 +115,9 @@ def sandbox(value: Sandbox, isolation: Grade) -> sandbox_pb2.Sandbox:
         execution_count=value.execution_count,
         running_execution_id=value.running_execution_id,
         queued_execution_count=value.waiting,
+        origin_sandbox_id=value.origin_id,
+        family_id=value.family_id,
+        checkpoint=checkpoint_report(value.session.kept),
         isolation_grade=grade(isolation),
     )
     if value.end_time is not None:

@@ -13,9 +13,10 @@ from sandboxd.accounts.principals import acting_user
 from sandboxd.catalog.examples import EXAMPLES
 from sandboxd.catalog.functions import FUNCTIONS, FunctionDescription
 from sandboxd.catalog.templates import TEMPLATES
-from sandboxd.errors import InvalidArgument, NotImplementedYet, SandboxBusy
+from sandboxd.errors import InvalidArgument, SandboxBusy
 from sandboxd.rpc import paging, requests, responses
 from sandboxd.rpc.authentication import current_caller
+from sandboxd.rpc.checkpoints import CheckpointCalls
 from sandboxd.rpc.requests import Defaults
 from sandboxd.rpc.sizes import MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES
 from sandboxd.rpc.statistics import StatisticsSource
@@ -45,11 +46,13 @@ class SandboxServicer(sandbox_service_pb2_grpc.SandboxServiceServicer):
         supervisor: Supervisor,
         defaults: Defaults,
         statistics: StatisticsSource,
+        checkpoints: CheckpointCalls,
     ) -> None:
         self._registry = registry
         self._supervisor = supervisor
         self._defaults = defaults
         self._statistics = statistics
+        self._checkpoints = checkpoints
 
     async def CreateSandbox(
         self, request: pb.CreateSandboxRequest, context: _Context
@@ -122,27 +125,27 @@ class SandboxServicer(sandbox_service_pb2_grpc.SandboxServiceServicer):
         )
 
     async def ForkSandbox(self, request: pb.ForkSandboxRequest, context: _Context) -> pb.ForkSandboxResponse:
-        raise NotImplementedYet(feature="ForkSandbox")
+        return await self._checkpoints.fork(self._find(request.sandbox_id), request)
 
     async def ListCheckpoints(
         self, request: pb.ListCheckpointsRequest, context: _Context
     ) -> pb.ListCheckpointsResponse:
-        raise NotImplementedYet(feature="ListCheckpoints")
+        return await self._checkpoints.list(self._find(request.sandbox_id), request)
 
     async def CreateCheckpoint(
         self, request: pb.CreateCheckpointRequest, context: _Context
     ) -> pb.CreateCheckpointResponse:
-        raise NotImplementedYet(feature="CreateCheckpoint")
+        return await self._checkpoints.create(self._find(request.sandbox_id), request)
 
     async def DropCheckpoint(
         self, request: pb.DropCheckpointRequest, context: _Context
     ) -> pb.DropCheckpointResponse:
-        raise NotImplementedYet(feature="DropCheckpoint")
+        return self._checkpoints.drop(self._find(request.sandbox_id), request)
 
     async def RewindSandbox(
         self, request: pb.RewindSandboxRequest, context: _Context
     ) -> pb.RewindSandboxResponse:
-        raise NotImplementedYet(feature="RewindSandbox")
+        return await self._checkpoints.rewind(self._find(request.sandbox_id), request)
 
     async def GetStatistics(
         self, request: pb.GetStatisticsRequest, context: _Context
@@ -244,8 +247,8 @@ class SandboxServicer(sandbox_service_pb2_grpc.SandboxServiceServicer):
             ),
             unrestricted_allowed=True,
             databases=sorted(self._defaults.databases),
-            checkpoints=False,
-            checkpoints_missing_reason="not part of this server version",
+            checkpoints=not self._supervisor.checkpoints_missing,
+            checkpoints_missing_reason=self._supervisor.checkpoints_missing,
             maximum_request_bytes=MAX_REQUEST_BYTES,
             maximum_response_bytes=MAX_RESPONSE_BYTES,
         )

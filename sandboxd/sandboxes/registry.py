@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from collections.abc import AsyncIterator
 
 import structlog
 
@@ -74,8 +75,7 @@ class SandboxRegistry:
 
     async def create_unrecorded(self, *, owner: str, user_id: str, spec: SandboxSpec) -> Sandbox:
         """A sandbox that leaves no record of its own, such as one made for a single execution."""
-        if len(self._sandboxes) >= self._max_sandboxes:
-            raise TooManySandboxes(resource="sandboxes", limit=self._max_sandboxes, retry_after=5.0)
+        self.require_room(1)
         sandbox = Sandbox(
             sandbox_id=new_sandbox_id(), owner=owner, user_id=user_id, spec=spec, supervisor=self._supervisor
         )
@@ -91,6 +91,32 @@ class SandboxRegistry:
             raise
         self.created_count += 1
         return sandbox
+
+    def require_room(self, count: int) -> None:
+        """`TooManySandboxes` when `count` more are too many."""
+        if len(self._sandboxes) + count > self._max_sandboxes:
+            raise TooManySandboxes(resource="sandboxes", limit=self._max_sandboxes, retry_after=5.0)
+
+    @contextlib.asynccontextmanager
+    async def making(self, sandboxes: list[Sandbox]) -> AsyncIterator[None]:
+        """Counts sandboxes while the block makes them, then records them; when anything fails, nothing of
+        them stays."""
+        self.require_room(len(sandboxes))
+        self._sandboxes.update({sandbox.id: sandbox for sandbox in sandboxes})
+        try:
+            for sandbox in sandboxes:
+                user = UserKey(owner=sandbox.owner, user_id=sandbox.user_id)
+                sandbox.lease = self._ledger.acquire(user, Resource.SANDBOXES)
+            yield
+            await asyncio.gather(*(self._record(sandbox) for sandbox in sandboxes))
+        except BaseException:
+            await asyncio.gather(*(self.remove(sandbox, SandboxState.ABORTED) for sandbox in sandboxes))
+            raise
+        self.created_count += len(sandboxes)
+
+    async def _record(self, sandbox: Sandbox) -> None:
+        await self._store.create(records.created(sandbox, request_id=""))
+        sandbox.recorded = True
 
     def get(self, *, owner: str | None, sandbox_id: str) -> Sandbox:
         """The sandbox, if it is this owner's; an owner of None is an admin, who sees all."""

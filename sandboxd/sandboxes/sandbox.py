@@ -7,12 +7,14 @@ from sandboxd.accounts.quotas import Lease
 from sandboxd.channel.debug import CommandDone, QueryTrace
 from sandboxd.channel.framing import ChannelBroken
 from sandboxd.channel.messages import Configure, GuestMessage, Inspect, LanguageRules, StateReport
-from sandboxd.errors import SandboxDeleted, Unavailable, WrongState
+from sandboxd.errors import SandboxDeleted, WrongState
 from sandboxd.ids import SandboxId
 from sandboxd.limits import KIB
 from sandboxd.policy import BLOCKED_MODULES
 from sandboxd.sandboxes.model import SandboxSpec, SandboxState, SessionOutcome, SessionState
-from sandboxd.supervisor.guest_process import GuestProcess, OutputStream
+from sandboxd.sandboxes.session import Session
+from sandboxd.supervisor.guest_exit import OutputStream
+from sandboxd.supervisor.guest_process import GuestProcess
 from sandboxd.supervisor.supervisor import Supervisor
 
 _FRAME_SLACK_BYTES = 512 * KIB
@@ -27,7 +29,14 @@ class Sandbox:
     """Owns one guest at a time. Whoever uses the guest holds `turn`."""
 
     def __init__(
-        self, *, sandbox_id: SandboxId, owner: str, user_id: str, spec: SandboxSpec, supervisor: Supervisor
+        self,
+        *,
+        sandbox_id: SandboxId,
+        owner: str,
+        user_id: str,
+        spec: SandboxSpec,
+        supervisor: Supervisor,
+        directory: str = "",
     ) -> None:
         self.id = sandbox_id
         self.owner = owner
@@ -41,6 +50,8 @@ class Sandbox:
         """Its place in its user's share, given back at its end."""
         self.recorded = False
         """The store knows it."""
+        self.keeping = False
+        """The turn is held only to keep the state after an execution."""
         self.single_use = False
         """Made for one execution: nothing of it is kept or replaced."""
         self.running_execution_id = ""
@@ -48,8 +59,12 @@ class Sandbox:
         self.create_time = datetime.now(UTC)
         self.last_use_time = self.create_time
         self.end_time: datetime | None = None
+        self.family_id: str = sandbox_id
+        """Shared with its branches."""
+        self.origin_id = ""
+        """The sandbox it was branched from."""
         self._supervisor = supervisor
-        self._guest: GuestProcess | None = None
+        self.session = Session(supervisor=supervisor, spec=spec, fresh=self._fresh_guest, directory=directory)
         self._loop = asyncio.get_running_loop()
         self._last_use = self._loop.time()
         self._request_number = 0
@@ -63,14 +78,16 @@ class Sandbox:
 
     @property
     def busy(self) -> bool:
-        """Whether somebody uses the guest or waits for it."""
-        return self.turn.locked() or self.waiting > 0
+        """Whether somebody uses the session or waits for it. Keeping its state is not a use: that ends by
+        itself in a moment, and its caller has been answered."""
+        return (self.turn.locked() and not self.keeping) or self.waiting > 0
 
     @property
     def expired(self) -> bool:
         """Whether it has been idle for too long; by a clock that nobody sets."""
         idle = self._loop.time() - self._last_use
-        return not self.busy and idle > self.spec.limits.idle_timeout.total_seconds()
+        used = self.turn.locked() or self.waiting > 0
+        return not used and idle > self.spec.limits.idle_timeout.total_seconds()
 
     @property
     def expire_time(self) -> datetime:
@@ -85,21 +102,22 @@ class Sandbox:
     # --- the guest -------------------------------------------------------------------------------
 
     async def guest(self) -> GuestProcess:
-        """The live guest, a fresh one where the last was lost. Needs `turn`."""
-        if self._guest is None or not self._guest.alive:
-            self._guest = await self._fresh_guest()
-        return self._guest
+        """The live guest, restored or fresh where the last was lost. Needs `turn`."""
+        return await self.session.ready()
 
     async def recover(self, reason: str) -> SessionOutcome:
         """After the guest's death: a session that answers again, and what was saved of the old one."""
-        self._guest = None
         if self.single_use or self.state is not SandboxState.ACTIVE:
             return SessionOutcome(state=SessionState.ENDED, reason=reason)
+        return await self.session.recover(reason)
+
+    async def keep(self, execution_id: str, number: int) -> None:
+        """Keeps the state after an execution whose caller has been answered. Needs `turn`."""
+        self.keeping = True
         try:
-            await self.guest()
-        except Unavailable as error:
-            reason = f"{reason}; no fresh guest yet: {error}"
-        return SessionOutcome(state=SessionState.LOST, reason=reason)
+            await self.session.keep(execution_id=execution_id, number=number)
+        finally:
+            self.keeping = False
 
     async def _fresh_guest(self) -> GuestProcess:
         guest = await self._supervisor.acquire(self.spec.limits)
@@ -149,27 +167,25 @@ class Sandbox:
 
     def used_memory_bytes(self) -> int:
         """Memory charged to the guest at this moment; 0 where it can't be known."""
-        if self._guest is None or self._guest.cgroup is None or not self._guest.alive:
+        guest = self.session.guest
+        if guest is None or guest.cgroup is None or not guest.alive:
             return 0
-        return self._guest.cgroup.memory_bytes()
+        return guest.cgroup.memory_bytes()
 
-    def kill(self, state: SandboxState) -> GuestProcess | None:
-        """Ends it for good: no instruction of it runs any more. Returns the guest, not reaped yet."""
+    def kill(self, state: SandboxState) -> list[GuestProcess]:
+        """Ends it for good: no instruction of it runs any more. Returns its processes, not reaped yet."""
         if self.state is SandboxState.ACTIVE:
             self.state = state
             self.end_time = datetime.now(UTC)
         if self.lease is not None:
             self.lease.release()
-        guest, self._guest = self._guest, None
-        if guest is not None:
-            guest.kill(f"its sandbox was {state.value.lower()}")
-        return guest
+        return self.session.end(f"its sandbox was {state.value.lower()}")
 
     async def end(self, state: SandboxState) -> None:
         """Ends it for good: when this returns, no process of it is left."""
-        guest = self.kill(state)
-        if guest is not None:
-            await asyncio.wait([guest.exited], timeout=_END_SECONDS)
+        ending = [guest.exited for guest in self.kill(state)]
+        if ending:
+            await asyncio.wait(ending, timeout=_END_SECONDS)
 
 
 class _AnswerWaiter:

@@ -13,7 +13,8 @@ from typing import Any
 from sandboxd.channel.messages import Fork, ForkFailed, GuestMessage
 from sandboxd.errors import CopyFailed, GuestSetupFailed
 from sandboxd.supervisor.family import Family
-from sandboxd.supervisor.guest_process import GuestProcess, OutputStream
+from sandboxd.supervisor.guest_exit import OutputStream
+from sandboxd.supervisor.guest_process import GuestProcess
 
 _COPY_SECONDS = 15.0
 """A gigabyte of small objects is copied in 0.03 s and 256 MiB of files are read in 0.2 s; a busy machine
@@ -50,6 +51,11 @@ def open_guest(
 
 async def copy_guest(guest: GuestProcess, copy_id: int) -> GuestProcess:
     """A copy of an idle guest. `CopyFailed` when there is none; then no process of it is left."""
+    async with guest.copying:
+        return await _copy(guest, copy_id)
+
+
+async def _copy(guest: GuestProcess, copy_id: int) -> GuestProcess:
     gate = guest.gate
     if gate is None or not guest.alive:
         raise CopyFailed(problem="the session has ended" if gate else "this server has no fork gate")

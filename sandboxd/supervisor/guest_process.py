@@ -7,8 +7,7 @@ import os
 import signal
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any
 
 from sandboxd.channel.framing import ChannelBroken, FrameBuffer, decode_guest_message, encode_frame
 from sandboxd.channel.messages import Copied, ForkFailed, GuestMessage, HostMessage, Ready, SetupFailed
@@ -17,11 +16,16 @@ from sandboxd.supervisor import greetings, pidfds
 from sandboxd.supervisor.cgroups import Cgroup
 from sandboxd.supervisor.family import Family
 from sandboxd.supervisor.fork_gate import ForkGate
-
-OutputStream = Literal["stdout", "stderr"]
+from sandboxd.supervisor.guest_exit import (
+    ZYGOTE_DIED,
+    GuestExit,
+    GuestSink,
+    NobodyListens,
+    OutputStream,
+    status_of_unreaped,
+)
 
 _READ_BYTES = 256 * 1024
-_MAX_STRAY_MESSAGES = 64
 _REAP_REPORT_SECONDS = 2.0
 _SETUP_FRAME_BYTES = 64 * 1024
 _EOF_GRACE_SECONDS = 0.02
@@ -29,67 +33,9 @@ _MAX_STRAY_OUTPUT_BYTES = 256 * 1024
 """Output read and dropped between executions; after that the pipes fill and the writers wait."""
 _MAX_BACKLOG_BYTES = 32 * 1024 * 1024
 """Messages a guest has not read yet. More is for one that asks and asks and never listens."""
-_STATUS_TRIES = 50
-_STATUS_PAUSE_SECONDS = 0.002
-
-
 _KILLED_STATUSES = (signal.SIGKILL, None)
 """What an OOM kill looks like; None where the kernel does not tell."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GuestExit:
-    """How a guest ended."""
-
-    status: int | None
-    """As waitpid(2) gives it; None when nobody could reap it, as after the death of its zygote."""
-    killed_for: str
-    """Why the host killed it; empty when it died by itself."""
-    oom_killed: bool
-    """The kernel killed it, or a process of its group, for memory."""
-    cpu_nanos: int = 0
-    """CPU time of its whole life; 0 when nobody could tell."""
-    peak_memory_bytes: int = 0
-    """Most memory since the peak was last reset, where a control group counted it."""
-
-    @property
-    def signal_name(self) -> str:
-        """Name of the signal that ended it, e.g. SIGSEGV; empty for an exit."""
-        if self.status is None or not os.WIFSIGNALED(self.status):
-            return ""
-        return signal.Signals(os.WTERMSIG(self.status)).name
-
-    @property
-    def exit_code(self) -> int | None:
-        """What it gave to _exit(2); None when a signal ended it or nobody knows."""
-        if self.status is None or not os.WIFEXITED(self.status):
-            return None
-        return os.WEXITSTATUS(self.status)
-
-
-class GuestSink(Protocol):
-    """Who takes what a guest says, one at a time."""
-
-    def message(self, message: GuestMessage) -> None:
-        """A decoded message; `ChannelBroken` ends the guest."""
-
-    def output(self, stream: OutputStream, data: bytes) -> None:
-        """Bytes the guest wrote."""
-
-
-class _NobodyListens:
-    """Counts what an idle guest says; too much of it ends the guest."""
-
-    def __init__(self) -> None:
-        self._count = 0
-
-    def message(self, message: GuestMessage) -> None:
-        self._count += 1
-        if self._count > _MAX_STRAY_MESSAGES:
-            raise ChannelBroken(f"{type(message).__name__} without a request")
-
-    def output(self, stream: OutputStream, data: bytes) -> None:
-        """Output between executions belongs to none and is dropped."""
+_ZYGOTE_NEWS_SECONDS = 0.03
 
 
 class GuestProcess:
@@ -111,6 +57,8 @@ class GuestProcess:
         """Process id of the guest that forked it; 0 for one that the zygote made."""
         self.parked = copy_of is not None
         """It waits to become a session and runs no user code."""
+        self.copying = asyncio.Lock()
+        """Held while it is ordered to copy itself; branches share kept states."""
         self.pidfd = -1
         self.pid: int = -1
         """As the host sees it; only for reading /proc and for the fork gate, never for signals."""
@@ -124,7 +72,7 @@ class GuestProcess:
         self._readers: set[int] = set()
         self._frames = FrameBuffer(max_frame_bytes=_SETUP_FRAME_BYTES)
         self._outgoing = bytearray()
-        self._stray: GuestSink = _NobodyListens()
+        self._stray: GuestSink = NobodyListens()
         self._stray_output_bytes = 0
         self._sink: GuestSink = self._stray
         self._ready: asyncio.Future[None] = loop.create_future()
@@ -208,6 +156,8 @@ class GuestProcess:
     def kill(self, reason: str) -> None:
         """SIGKILL; `exited` resolves within milliseconds. The first reason is the one that counts."""
         self._killed_for = self._killed_for or reason
+        if self.copy_of and self.pidfd >= 0:  # nobody reports it afterwards
+            self._cpu_nanos = self._cpu_nanos or pidfds.cpu_nanos(self.pid)
         if self.pidfd >= 0 and not pidfds.send_signal(self.pidfd, signal.SIGKILL):
             return
         if self.pidfd < 0:
@@ -326,7 +276,7 @@ class GuestProcess:
             self._watch(self._channel.fileno(), self._channel_readable)
             if self.copy_of:
                 greetings.ask_for_sender(self._channel, wanted=False)
-            elif self.cgroup is None:  # a group counts what is the guest's own by itself
+            else:
                 (self.base_resident_bytes,) = pidfds.status_bytes(self.pid, "VmRSS")
             self._ready.set_result(None)
         else:
@@ -417,7 +367,10 @@ class GuestProcess:
 
     async def _bury(self) -> None:
         if self.copy_of:
-            await self._learn_status()
+            self._status = await status_of_unreaped(self.pidfd)
+            if self._status in _KILLED_STATUSES and not self._killed_for:
+                # The end of the zygote ends every guest; the news of it may come a moment later.
+                await asyncio.wait([self.family.zygote.died], timeout=_ZYGOTE_NEWS_SECONDS)
             self._finish()
             return
         with contextlib.suppress(TimeoutError):
@@ -425,20 +378,14 @@ class GuestProcess:
                 await self._reaped.wait()
         self._finish()
 
-    async def _learn_status(self) -> None:
-        """Nobody reaps a copy for us: its parent ignores it, or is dead and the zygote reaps it."""
-        for _ in range(_STATUS_TRIES):
-            self._status = pidfds.exit_status(self.pidfd)
-            if self._status is not None or not pidfds.tells_exit_status():
-                return
-            await asyncio.sleep(_STATUS_PAUSE_SECONDS)
-
     def _finish(self) -> None:
         if self.exited.done():
             return
         if self._channel.fileno() in self._readers:
             self._last_words()
         self.drain_output()
+        if self.family.zygote.died.done():
+            self._killed_for = self._killed_for or ZYGOTE_DIED
         group = self.cgroup
         oom = not self._killed_for and self._status in _KILLED_STATUSES and self.family.claim_oom_kill()
         self._refuse("start", "the guest died before it was ready")

@@ -82,6 +82,30 @@ def cpu_nanos(pid: int) -> int:
         return 0
 
 
+def thread_count(pid: int) -> int:
+    """Threads of the process, its main one included; 0 when it is gone."""
+    try:
+        return len(os.listdir(f"/proc/{pid}/task"))
+    except OSError:
+        return 0
+
+
+def private_bytes(pid: int) -> int:
+    """Memory that the process shares with nobody; 0 where it can't be read. Walks all of it: slow."""
+    total = 0
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith(("Private_Clean:", "Private_Dirty:")):
+                total += int(line.split()[1]) * 1024
+    return total
+
+
+def reset_peak(pid: int) -> None:
+    """Starts counting VmHWM anew, where this process may. Source: proc_pid_clear_refs(5)."""
+    with contextlib.suppress(OSError):
+        Path(f"/proc/{pid}/clear_refs").write_text("5")
+
+
 def status_bytes(pid: int, *keys: str) -> list[int]:
     """Sizes from /proc/PID/status, e.g. VmHWM; 0 for what is not there. Source: proc_pid_status(5)."""
     found = dict.fromkeys(keys, 0)

@@ -141,7 +141,7 @@ class Spawner:
             raise GuestSetupFailed(step="cgroup", problem=str(error)) from error
 
     def _released(self, family: Family) -> None:
-        """The last guest of a family is gone: nothing may be left in its group; then both are free."""
+        """The last guest of a family is gone: its group must be empty, then group and id are free."""
         if family.cgroup is not None:
             family.sweep_strays()
         self._used_uids.discard(family.uid)

@@ -27,6 +27,7 @@ from sandboxd.errors import GuestSetupFailed, ZygoteUnavailable
 from sandboxd.isolation import namespaces
 from sandboxd.isolation.plan import UID_BASE, UID_COUNT, IsolationPlan
 from sandboxd.supervisor import pidfds
+from sandboxd.supervisor.guest_exit import ZYGOTE_DIED
 from sandboxd.supervisor.guest_process import GuestProcess
 
 _START_SECONDS = 60.0
@@ -216,7 +217,7 @@ class ZygoteProcess:
         self._process.kill()  # the outer process, where there is one, only waits for the inner
         self._process.wait()
         for guest in list(self.guests.values()):
-            guest.kill("its zygote died")
+            guest.kill(ZYGOTE_DIED)
 
     def _fail_waiting(self, problem: str) -> None:
         if not self._ready.done():
