@@ -23,7 +23,7 @@ from sandboxd.channel.debug import (
 from sandboxd.channel.messages import GuestMessage, Inspected, LogEntry
 from sandboxd.executions.events import EventLog
 from sandboxd.limits import MIB
-from sandboxd.supervisor.guest_process import OutputStream
+from sandboxd.supervisor.guest_exit import OutputStream
 
 _FULL_BYTES = 8 * MIB
 """Unread steps at which the guest has to wait for the reader."""

@@ -115,12 +115,3 @@ def status_bytes(pid: int, *keys: str) -> list[int]:
             if key in found:
                 found[key] = int(rest.split()[0]) * 1024
     return [found[key] for key in keys]
-
-
-def thread_count(pid: int) -> int:
-    """Threads of process `pid`; 0 when it is gone. Source: proc_pid_stat(5), field 20."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return 0
-    return int(fields[17])
