@@ -50,7 +50,17 @@ class FeedEnded:
     """The execution is over; its result is in place."""
 
 
-FeedItem = DebugStarted | DebugSteps | DebugStopped | DebugLogpoint | CommandDone | Wrote | LogEntry | Inspected | FeedEnded
+FeedItem = (
+    DebugStarted
+    | DebugSteps
+    | DebugStopped
+    | DebugLogpoint
+    | CommandDone
+    | Wrote
+    | LogEntry
+    | Inspected
+    | FeedEnded
+)
 
 
 class RunControl(Protocol):
@@ -252,5 +262,3 @@ DEBUG_REPORTS = (DebugStarted, DebugSteps, DebugStopped, DebugLogpoint, CommandD
 def is_debug_report(message: GuestMessage) -> bool:
     """Whether a message is for the feed."""
     return isinstance(message, DEBUG_REPORTS)
-
-

@@ -15,7 +15,7 @@ from sandboxd.sandboxes.sandbox import Sandbox
 from sandboxd.store import executions as stored
 from sandboxd.store.errors import StoreFull, StoreUnavailable
 from sandboxd.store.executions import ExecutionFilter
-from sandboxd.store.records import Duplicate
+from sandboxd.store.records import Duplicate, ExecutionSummary
 
 _MAX_EXECUTIONS = 200
 _MAX_BYTES = 32 * 1024 * 1024
@@ -109,12 +109,17 @@ class ExecutionHistory:
         """A page, newest first, and the token of the next."""
         page = await self._store.list(wanted, page_size=page_size, page_token=page_token)
         if not full:
-            return [records.from_summary(item) for item in page.executions], page.next_page_token
+            return [self._as_listed(item) for item in page.executions], page.next_page_token
         found = [
             records.from_record(await self._store.get(owner=wanted.owner, execution_id=item.id))
             for item in page.executions
         ]
         return found, page.next_page_token
+
+    def _as_listed(self, item: ExecutionSummary) -> Execution:
+        """One that runs knows more of itself than the store does."""
+        live = self.live(owner=item.owner, execution_id=item.id)
+        return live.execution if live is not None else records.from_summary(item)
 
     def everyone(self) -> Iterator[LiveExecution]:
         """All executions that are in memory."""

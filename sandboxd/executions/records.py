@@ -18,7 +18,7 @@ from sandboxd.executions.model import (
 from sandboxd.store import records
 from sandboxd.store.records import ExecutionOutcome, ExecutionRecord, ExecutionSummary, PhaseDurations
 
-_usage_decoder = msgspec.json.Decoder(Usage)
+_usage_decoder = msgspec.json.Decoder(tuple[int, int, Usage])
 _receipt_decoder = msgspec.json.Decoder(LimitReceipt)
 _MICROS = 1_000_000
 
@@ -54,7 +54,7 @@ def outcome(execution: Execution, result: ExecutionResult) -> ExecutionOutcome:
         start_time=execution.start_time,
         end_time=execution.end_time or execution.create_time,
         result=msgspec.msgpack.encode((execution.number, execution.query_count, result)),
-        usage=msgspec.json.encode(usage).decode(),
+        usage=msgspec.json.encode((execution.number, execution.query_count, usage)).decode(),
         limit_receipt=msgspec.json.encode(result.limit_receipt).decode() if result.limit_receipt else None,
         limit_name=result.limit_receipt.limit.value if result.limit_receipt else None,
         failure=f"{failure.kind.value}: {failure.message}"[:1000] if failure else None,
@@ -99,6 +99,9 @@ def from_summary(summary: ExecutionSummary) -> Execution:
     """An execution as lists show it."""
     state = ExecutionState(summary.state.value)
     kind, _, message = (summary.failure or "").partition(": ")
+    number, query_count, usage = (
+        _usage_decoder.decode(summary.usage) if summary.usage.startswith("[") else (0, 0, Usage())
+    )
     result = None
     if state is ExecutionState.ABORTED and kind not in FailureKind.__members__:
         result = _without_result(state, summary.start_time is not None)
@@ -106,7 +109,7 @@ def from_summary(summary: ExecutionSummary) -> Execution:
         result = ExecutionResult(
             state=state,
             failure=Failure(kind=FailureKind(kind), message=message) if kind else None,
-            usage=_usage_decoder.decode(summary.usage) if summary.usage != "{}" else Usage(),
+            usage=usage,
             limit_receipt=_receipt_decoder.decode(summary.limit_receipt) if summary.limit_receipt else None,
         )
     return Execution(
@@ -118,6 +121,8 @@ def from_summary(summary: ExecutionSummary) -> Execution:
             code="", kind=ExecutionKind(summary.kind), request_id=summary.request_id or ""
         ),
         create_time=summary.create_time,
+        number=number,
+        query_count=query_count,
         state=state,
         start_time=summary.start_time,
         end_time=summary.end_time,
