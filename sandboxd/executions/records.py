@@ -57,7 +57,8 @@ def outcome(execution: Execution, result: ExecutionResult) -> ExecutionOutcome:
         usage=msgspec.json.encode((execution.number, execution.query_count, usage)).decode(),
         limit_receipt=msgspec.json.encode(result.limit_receipt).decode() if result.limit_receipt else None,
         limit_name=result.limit_receipt.limit.value if result.limit_receipt else None,
-        failure=f"{failure.kind.value}: {failure.message}"[:1000] if failure else None,
+        failure_kind=failure.kind.value if failure else None,
+        failure=failure.message[:1000] if failure else None,
         phases=PhaseDurations(
             queue_us=round(usage.queue_seconds * _MICROS),
             start_us=round(usage.start_seconds * _MICROS),
@@ -89,23 +90,19 @@ def from_record(record: ExecutionRecord) -> Execution:
         if found.result:
             execution.number, execution.query_count, execution.result = _whole_decoder.decode(found.result)
         else:
-            execution.result = _without_result(execution.state, execution.start_time is not None)
-    elif execution.state.final:
-        execution.result = _without_result(execution.state, execution.start_time is not None)
+            execution.result = _without_result(execution.state, found.failure_kind)
     return execution
 
 
 def from_summary(summary: ExecutionSummary) -> Execution:
     """An execution as lists show it."""
     state = ExecutionState(summary.state.value)
-    kind, _, message = (summary.failure or "").partition(": ")
+    kind, message = summary.failure_kind, summary.failure or ""
     number, query_count, usage = (
         _usage_decoder.decode(summary.usage) if summary.usage.startswith("[") else (0, 0, Usage())
     )
     result = None
-    if state is ExecutionState.ABORTED and kind not in FailureKind.__members__:
-        result = _without_result(state, summary.start_time is not None)
-    elif state.final:
+    if state.final:
         result = ExecutionResult(
             state=state,
             failure=Failure(kind=FailureKind(kind), message=message) if kind else None,
@@ -130,9 +127,9 @@ def from_summary(summary: ExecutionSummary) -> Execution:
     )
 
 
-def _without_result(state: ExecutionState, started: bool) -> ExecutionResult:  # noqa: FBT001  pure data
+def _without_result(state: ExecutionState, failure_kind: str | None) -> ExecutionResult:
     """What the service can say of an execution that it ended without: it stopped beneath it."""
-    if started:
+    if failure_kind != FailureKind.NEVER_RAN.value:
         failure = Failure(
             kind=FailureKind.OUTCOME_UNKNOWN,
             message="the service ended while it ran; what it did by then is unknown",

@@ -86,11 +86,13 @@ class Batch:
     def _advance(self, operation: op.StartExecution | op.FinishExecution) -> None:
         record = self.executions.get(operation.id)
         match operation:
-            case op.StartExecution(id=execution_id):
+            case op.StartExecution(id=execution_id, start_time=start):
                 if record is None:
                     self.starts[execution_id] = operation
                 elif record.outcome is None:
-                    self.executions[execution_id] = replace(record, state=ExecutionState.RUNNING)
+                    self.executions[execution_id] = replace(
+                        record, state=ExecutionState.RUNNING, start_time=start
+                    )
             case op.FinishExecution(id=execution_id, outcome=outcome):
                 if record is None:
                     self.outcomes.setdefault(execution_id, operation)

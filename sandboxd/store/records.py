@@ -124,6 +124,8 @@ class ExecutionRecord:
     request_fingerprint: bytes | None = None
     """Hash of the request: the same id with another request is a mistake of the caller's."""
     trace_parent: str | None = None
+    start_time: datetime | None = None
+    """Set once its turn has come; then a crash leaves its outcome unknown."""
     outcome: ExecutionOutcome | None = None
 
     @property

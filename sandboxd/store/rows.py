@@ -104,6 +104,7 @@ def execution_values(record: ExecutionRecord) -> Values:
         "request_id": record.request_id,
         "request_fingerprint": record.request_fingerprint,
         "trace_parent": record.trace_parent,
+        "start_time": record.outcome.start_time if record.outcome else record.start_time,
         "code": record.code,
     }
 
@@ -140,6 +141,7 @@ def execution_record(row: Row[Any]) -> ExecutionRecord:
         request_id=row.request_id,
         request_fingerprint=row.request_fingerprint,
         trace_parent=row.trace_parent,
+        start_time=row.start_time,
         outcome=outcome,
     )
 

@@ -27,7 +27,9 @@ async def test_a_finished_execution_comes_back_whole(settings: StoreSettings) ->
         assert await store.executions.begin(record) == Begun()
         await store.executions.finish(record.id, outcome)
         found = await store.executions.get(owner="ada", execution_id=record.id)
-    assert found == replace(record, state=ExecutionState.SUCCEEDED, outcome=outcome)
+    assert found == replace(
+        record, state=ExecutionState.SUCCEEDED, outcome=outcome, start_time=outcome.start_time
+    )
 
 
 async def test_an_outcome_after_a_flush_joins_its_beginning(settings: StoreSettings) -> None:
@@ -101,12 +103,13 @@ async def test_a_withdrawn_execution_frees_its_request_id(settings: StoreSetting
 
 
 async def test_what_ran_at_the_end_of_the_server_is_aborted_truthfully(settings: StoreSettings) -> None:
-    queued, running = an_execution(state=ExecutionState.QUEUED), an_execution()
+    queued, running = (an_execution(state=ExecutionState.QUEUED) for _ in range(2))
     sandbox = a_sandbox()
     async with open_store(settings) as store:
         await store.sandboxes.create(sandbox)
         await store.executions.begin(queued)
         await store.executions.begin(running)
+        store.executions.started(running.id, moment(5))
     async with open_store(settings) as store:
         never = await store.executions.get(owner="ada", execution_id=queued.id)
         unknown = await store.executions.get(owner="ada", execution_id=running.id)
@@ -115,6 +118,7 @@ async def test_what_ran_at_the_end_of_the_server_is_aborted_truthfully(settings:
     assert never.outcome
     assert unknown.outcome
     assert (never.outcome.failure_kind, unknown.outcome.failure_kind) == ("NEVER_RAN", "OUTCOME_UNKNOWN")
+    assert (never.start_time, unknown.start_time) == (None, moment(5))
     assert lost.state is SandboxState.ABORTED
 
 
