@@ -19,8 +19,6 @@ class StartZygote(_Order, frozen=True, tag="start"):
     """The first order: set up the layers of `plan`, preload, report `ZygoteReady`."""
 
     plan: IsolationPlan
-    fault_step: str = ""
-    """A set-up step of every guest that is to fail; only tests ask for one."""
 
 
 class IdsMapped(_Order, frozen=True, tag="ids_mapped"):
@@ -37,6 +35,8 @@ class Spawn(_Order, frozen=True, tag="spawn"):
     workspace_bytes: int
     workspace_inodes: int
     hostname: str
+    fault_step: str = ""
+    """A set-up step that is to fail; only tests ask for one."""
 
 
 HostOrder: TypeAlias = StartZygote | IdsMapped | Spawn

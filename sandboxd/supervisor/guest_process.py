@@ -103,6 +103,10 @@ class GuestProcess:
 
     def adopt(self, pidfd: int) -> None:
         """The process exists: watch it. Takes over the descriptor."""
+        if self.exited.done():  # it said that its set-up failed before the zygote said that it exists
+            pidfds.send_signal(pidfd, signal.SIGKILL)
+            os.close(pidfd)
+            return
         self.pidfd = pidfd
         self.pid = pidfds.pid_of(pidfd)
         self.family.join(self)

@@ -35,8 +35,10 @@ def shape_of(limits: Limits) -> GuestShape:
 class Spawner:
     """Owns the numbering of guests and their user ids, and the threads that wait for control groups."""
 
-    def __init__(self, *, cgroups: CgroupTree | None) -> None:
+    def __init__(self, *, cgroups: CgroupTree | None, fault_step: str = "") -> None:
         self._cgroups = cgroups
+        self.fault_step = fault_step
+        """A set-up step of every guest that is to fail; only tests set one."""
         self._numbers = itertools.count(1)
         self._uids = itertools.cycle(range(1, UID_COUNT))
         self._used_uids: set[int] = set()
@@ -116,6 +118,7 @@ class Spawner:
             workspace_bytes=shape.workspace_bytes,
             workspace_inodes=shape.workspace_inodes,
             hostname=_HOSTNAME,
+            fault_step=self.fault_step,
         )
         try:
             async with asyncio.timeout(_SPAWN_SECONDS):

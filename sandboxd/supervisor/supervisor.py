@@ -57,8 +57,7 @@ class Supervisor:
         self._default_limits = default_limits
         self._default_shape = shape_of(default_limits)
         self._zygote_max_age = zygote_max_age.total_seconds()
-        self._fault_step = fault_step
-        self._spawner = Spawner(cgroups=isolation.cgroups)
+        self._spawner = Spawner(cgroups=isolation.cgroups, fault_step=fault_step)
         self._pool = GuestPool(self._make_default, size=pool_size)
         self._zygote: ZygoteProcess | None = None
         self._retiring: set[ZygoteProcess] = set()
@@ -183,7 +182,7 @@ class Supervisor:
         return self._zygote
 
     async def _start_zygote(self) -> None:
-        zygote = ZygoteProcess(self._isolation.plan, fault_step=self._fault_step)
+        zygote = ZygoteProcess(self._isolation.plan)
         await zygote.start()
         old, self._zygote = self._zygote, zygote
         self._versions = (zygote.python_version, zygote.packages)

@@ -46,7 +46,7 @@ class ZygoteProcess:
     """Owns one zygote and the numbering of its guests. `died` resolves when it is gone, and then every
     guest of it is gone too: it is pid 1 of their namespace, or their parent."""
 
-    def __init__(self, plan: IsolationPlan, *, fault_step: str = "") -> None:
+    def __init__(self, plan: IsolationPlan) -> None:
         self.plan = plan
         self.python_version = ""
         self.packages: dict[str, str] = {}
@@ -56,7 +56,6 @@ class ZygoteProcess:
         self.base_data_bytes = 0
         """VmData and VmSize after preloading: what every guest has before it does anything."""
         self.base_address_space_bytes = 0
-        self._fault_step = fault_step
         self._loop = asyncio.get_running_loop()
         self.died: asyncio.Future[None] = self._loop.create_future()
         self._ready: asyncio.Future[None] = self._loop.create_future()
@@ -78,7 +77,7 @@ class ZygoteProcess:
 
     async def start(self) -> None:
         """Waits until it is preloaded; `ZygoteUnavailable` with the step that failed otherwise."""
-        self._control.send(encode_order(StartZygote(plan=self.plan, fault_step=self._fault_step)))
+        self._control.send(encode_order(StartZygote(plan=self.plan)))
         try:
             async with asyncio.timeout(_START_SECONDS):
                 await asyncio.shield(self._ready)

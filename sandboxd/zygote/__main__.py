@@ -42,7 +42,7 @@ def main() -> None:
         raise
     if order.plan.may_drop_bounding_set:
         credentials.drop_bounding_set()  # the zygote never execs; guests inherit the empty set
-    Forkserver(control=control, plan=order.plan, proc=proc, fault_step=order.fault_step).run()
+    Forkserver(control=control, plan=order.plan, proc=proc).run()
 
 
 def _volunteer_for_the_oom_killer(proc: int) -> None:

@@ -27,9 +27,9 @@ _SPAWN_DESCRIPTORS = 3
 class Forkserver:
     """Owns the preloaded heap that guests are copied from. One thread; nothing here blocks but poll."""
 
-    def __init__(self, *, control: socket.socket, plan: IsolationPlan, proc: int, fault_step: str) -> None:
+    def __init__(self, *, control: socket.socket, plan: IsolationPlan, proc: int) -> None:
         self._control = control
-        self._setup = GuestSetup(plan=plan, proc=proc, fault_step=fault_step)
+        self._setup = GuestSetup(plan=plan, proc=proc)
         self._guest_ids: dict[int, int] = {}
         """Guest id by pid, of the guests that live."""
 

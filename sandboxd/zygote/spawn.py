@@ -56,7 +56,6 @@ class GuestSetup:
     plan: IsolationPlan
     proc: int
     """Descriptor of a /proc, for the id map of a guest's own user namespace."""
-    fault_step: str = ""
     filter_program: bytes = field(init=False)
     readable: tuple[str, ...] = field(init=False)
 
@@ -86,9 +85,9 @@ def become_guest(setup: GuestSetup, order: Spawn, descriptors: GuestDescriptors)
 
 
 def _lock_down(setup: GuestSetup, order: Spawn, descriptors: GuestDescriptors) -> socket.socket:
-    for name, step in _steps(setup, order, descriptors):
+    for name, step in steps(setup, order, descriptors):
         try:
-            if name == setup.fault_step:
+            if name == order.fault_step:
                 raise OSError(f"step {name} was made to fail")
             step()
         except BaseException as error:  # noqa: BLE001  fail closed, whatever it is
@@ -96,25 +95,26 @@ def _lock_down(setup: GuestSetup, order: Spawn, descriptors: GuestDescriptors) -
     return socket.socket(fileno=_CHANNEL)
 
 
-def _steps(
+def steps(
     setup: GuestSetup, order: Spawn, descriptors: GuestDescriptors
 ) -> list[tuple[str, Callable[[], object]]]:
+    """Every step by name, in order."""
     plan = setup.plan
-    steps: list[tuple[str, Callable[[], object]]] = [("session", os.setsid)]
+    found: list[tuple[str, Callable[[], object]]] = [("session", os.setsid)]
     if plan.namespaces:
         if plan.own_map:
             # A new user namespace fills the bounding set again, which the zygote had emptied.
-            steps.append(("user_namespace", lambda: _own_user_namespace(setup.proc)))
-            steps.append(("bounding_set", credentials.drop_bounding_set))
-        steps += [
+            found.append(("user_namespace", lambda: _own_user_namespace(setup.proc)))
+            found.append(("bounding_set", credentials.drop_bounding_set))
+        found += [
             ("namespaces", namespaces.enter_guest_namespaces),
             ("workspace", lambda: _mount_workspace(order)),
             ("hostname", lambda: namespaces.set_hostname(order.hostname)),
         ]
-    steps.append(("rlimits", lambda: rlimits.apply(order.limits)))
+    found.append(("rlimits", lambda: rlimits.apply(order.limits)))
     if order.uid:
-        steps.append(("credentials", lambda: credentials.become(order.uid)))
-    steps += [
+        found.append(("credentials", lambda: credentials.become(order.uid)))
+    found += [
         ("capabilities", credentials.drop_capabilities),
         ("parent_death", _die_with_zygote),
         ("dumpable", lambda: credentials.set_dumpable(dumpable=False)),
@@ -123,15 +123,15 @@ def _steps(
     ]
     if plan.landlock_abi:
         writable = (mounts.WORKSPACE,) if plan.namespaces else ()
-        steps.append(
+        found.append(
             (
                 "landlock",
                 lambda: landlock.restrict(abi=plan.landlock_abi, read_only=setup.readable, writable=writable),
             )
         )
-    steps.append(("descriptors", lambda: _keep_only(descriptors)))
-    steps.append(("seccomp", lambda: _filter_and_greet(setup)))
-    return steps
+    found.append(("descriptors", lambda: _keep_only(descriptors)))
+    found.append(("seccomp", lambda: _filter_and_greet(setup)))
+    return found
 
 
 def _own_user_namespace(proc: int) -> None:

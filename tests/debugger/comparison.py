@@ -62,5 +62,9 @@ def compare(got: list[Seen], expected: list[Seen]) -> None:
             )
         for name, value in other.variables.items():
             assert name in one.variables or isinstance(value, complex), (number, one.line, name)
-            assert repr(one.variables[name]) == repr(value) or one.variables[name] == value, (number, one.line, name)
+            assert repr(one.variables[name]) == repr(value) or one.variables[name] == value, (
+                number,
+                one.line,
+                name,
+            )
     assert len(got) == len(expected)

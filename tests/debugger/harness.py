@@ -50,7 +50,9 @@ class Traced:
     error: BaseException | None
 
     def ask(self, question: Any, **limits: int) -> debug.CommandDone:
-        return answer_query(self.run.trace, debug.QueryTrace(command_id=1, run_id=1, question=question, **limits))
+        return answer_query(
+            self.run.trace, debug.QueryTrace(command_id=1, run_id=1, question=question, **limits)
+        )
 
 
 class _Counting(io.StringIO):

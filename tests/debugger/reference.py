@@ -128,7 +128,9 @@ class ReferenceTracer:
         self.seen.append(Seen(frame.f_code.co_name, statement, variables))
 
 
-def reference_run(source: str, label: str, code: Any, namespace: dict[str, Any], run: Any) -> tuple[Any, list[Seen]]:
+def reference_run(
+    source: str, label: str, code: Any, namespace: dict[str, Any], run: Any
+) -> tuple[Any, list[Seen]]:
     """Runs `code` by `run` under the reference tracer."""
     tracer = ReferenceTracer(source, label)
     sys.settrace(tracer)

@@ -41,7 +41,7 @@ def test_a_run_without_end_is_interrupted(server: Serving, code: str) -> None:
             id="ignored",
         ),
         pytest.param(
-            "import signal\nsignal.pthread_sigmask(signal.SIG_BLOCK, range(1, 65))\nwhile True: pass", id="blocked"
+            "import signal\nsignal.pthread_sigmask(0, range(1, 65))\nwhile True: pass", id="blocked"
         ),
         pytest.param(
             "def g():\n"
@@ -107,10 +107,10 @@ def test_a_run_that_ignores_every_signal_is_ended(server: Serving, code: str) ->
         pytest.param("import sys\nsys.exit(3)", "EXCEPTION", id="sys_exit"),
         pytest.param("raise KeyboardInterrupt", "EXCEPTION", id="keyboard_interrupt"),
         pytest.param("def f(): f()\nf()", "EXCEPTION", id="recursion"),
-        pytest.param("x = []\nfor _ in range(10**5): x = [x]\nrepr(x)", "EXCEPTION", id="repr_of_a_deep_list"),
+        pytest.param("x = []\nfor _ in range(10**5): x = [x]\nrepr(x)", "EXCEPTION", id="deep_repr"),
         pytest.param("compile('(' * 5000 + ')' * 5000, 'x', 'eval')", None, id="deep_source"),
         pytest.param("import ctypes\nctypes.memset(id(int), 0, 400)\nint()", None, id="broken_interpreter"),
-        pytest.param("import gc\nfor o in gc.get_objects():\n  try: o.clear()\n  except Exception: pass", None,
+        pytest.param("import gc\nfor o in gc.get_objects():\n  try: o.clear()\n  except: pass", None,
                      id="everything_cleared"),
         pytest.param("import sys\nsys.modules.clear()\nimport builtins\nbuiltins.__dict__.clear()", None,
                      id="no_modules_no_builtins"),
