@@ -175,7 +175,7 @@ class Transport:
             except grpc.aio.AioRpcError as failure:
                 error = self._error(failure)
                 if started or (isinstance(error, errors.Unreachable) and not repeatable):
-                    raise error from failure
+                    raise error from None
                 await attempts.wait_or_raise(error, known_server=self._answered)
             else:
                 return
@@ -229,12 +229,12 @@ class _Attempts:
         if self._first_failure is None:
             self._first_failure = now
         if not isinstance(error, errors.Unavailable) or self._count >= self._retry.attempts:
-            raise error
+            raise error from None
         if isinstance(error, errors.Unreachable) and not known_server:
-            raise error  # a server that never answered is not waited for: the address may be wrong
+            raise error from None  # a server that never answered is not waited for: the address may be wrong
         delay = self._retry.delay(self._count, error.retry_after)
         if now + delay - self._first_failure > self._retry.budget:
-            raise error
+            raise error from None
         if self._end is not None and now + delay >= self._end:
-            raise error
+            raise error from None
         await asyncio.sleep(delay)
