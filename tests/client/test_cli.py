@@ -200,3 +200,28 @@ def test_tokens_are_made_used_listed_and_revoked_while_the_server_runs(server: S
     assert refused.returncode == 2
     assert "token" in refused.stderr
     assert _run("token", "revoke", made["id"], **place).returncode == 2
+
+
+def test_debug_lists_steps_with_what_changed(server: Server) -> None:
+    found = _run("debug", "-", stdin="a = 1\nb = a + 1\nb\n", **_at(server))
+    assert found.returncode == 0
+    assert "b = a + 1" in found.stdout
+    assert "a=1" in found.stdout
+    assert "completed" in found.stderr
+    as_json = _run("debug", "-", "--json", stdin="a = 1\na / 0\n", **_at(server))
+    assert as_json.returncode == 1
+    *steps, last = [json.loads(line) for line in as_json.stdout.splitlines()]
+    assert [step["line"] for step in steps][:2] == [1, 2]
+    assert last["error"]["type"] == "ZeroDivisionError"
+
+
+def test_debug_takes_commands_at_a_breakpoint(server: Server, tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text("a = 1\nb = a + 1\nb\n")
+    commands = "p a + 40\nn\nwhen b\nnonsense\nw\nc\n"
+    found = _run("debug", str(program), "--break", "2", stdin=commands, **_at(server))
+    assert found.returncode == 0, found.stderr
+    assert "breakpoint in <module>" in found.stdout
+    assert "41" in found.stdout
+    assert "unbound -> 2" in found.stdout
+    assert "go on to the next breakpoint" in found.stdout  # the help, for a command it does not know

@@ -156,3 +156,21 @@ def test_unix_socket_is_reached(grpcurl: Path, server: Server) -> None:
     )
     (answer,) = _documents(found.stdout)
     assert answer["execution"]["result"]["value"] == {"integer": "2"}
+
+
+def test_debug_steps_are_streamed(call: Call) -> None:
+    sandbox_id = _created(call)
+    events = _documents(
+        call(
+            "sandboxd_api.v1.ExecutionService/Debug",
+            data={
+                "sandbox_id": sandbox_id,
+                "code": "a = 1\na + 1",
+                "debug_options": {"detail": "DETAIL_FULL"},
+            },
+        ).stdout
+    )
+    lines = [event["event"]["step"]["line"] for event in events if "step" in event["event"]]
+    assert lines[:2] == [1, 2]
+    assert "finished" in events[-1]["event"]
+    call("sandboxd_api.v1.SandboxService/DeleteSandbox", data={"sandbox_id": sandbox_id})

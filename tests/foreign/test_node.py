@@ -87,3 +87,26 @@ def test_errors_carry_details_to_another_language(found: dict[str, Any]) -> None
     assert refused["code"] == "INVALID_ARGUMENT"
     assert "memory_bytes" in refused["details"]
     assert refused["rich"] == 1
+
+
+def test_steps_stream_to_another_language(found: dict[str, Any]) -> None:
+    steps = found["debugging"]["steps"]
+    assert steps["code"] == "OK", steps
+    events = [answer["event"] for answer in steps["events"]]
+    assert (events[0]["event"], events[-1]["event"]) == ("started", "finished")
+    lines = [event["step"]["line"] for event in events if event["event"] == "step"]
+    assert lines[:3] == [1, 2, 3]
+
+
+def test_session_is_held_from_another_language(found: dict[str, Any]) -> None:
+    session = found["debugging"]["session"]
+    assert session["code"] == "OK", session
+    stops = [answer["stopped"] for answer in session["events"] if answer["event"] == "stopped"]
+    assert [(stop["reason"], stop["line"]) for stop in stops] == [
+        ("REASON_ENTRY", 1),
+        ("REASON_STEP", 2),
+        ("REASON_STEP", 3),
+    ]
+    last = session["events"][-1]
+    assert last["event"] == "finished"
+    assert last["finished"]["execution"]["result"]["value"]["integer"] == "2"
