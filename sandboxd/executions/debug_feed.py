@@ -176,12 +176,17 @@ class DebugFeed:
     def _put(self, item: FeedItem, size: int) -> None:
         self._items.append((item, size))
         self._unread_bytes += size
-        if self._unread_bytes > _FULL_BYTES and not self._waiting_since and self._run is not None:
-            if self._waited_seconds <= _LONGEST_WAITS_SECONDS and not self._ended:
-                self._waiting_since = time.perf_counter()
-                self._run.hold_guest()
-                self._run.hold_clock()
+        if self._unread_bytes > _FULL_BYTES:
+            self._hold_up()
         self._changed.set()
+
+    def _hold_up(self) -> None:
+        """Lets the guest wait for the reader, as long as it has not waited too long already."""
+        patient = self._waited_seconds <= _LONGEST_WAITS_SECONDS and not self._ended
+        if patient and not self._waiting_since and self._run is not None:
+            self._waiting_since = time.perf_counter()
+            self._run.hold_guest()
+            self._run.hold_clock()
 
     # --- the reader ------------------------------------------------------------------------------
 

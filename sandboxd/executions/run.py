@@ -190,8 +190,8 @@ class GuestRun:
             self._guest.kill(OUTPUT_FLOOD)
 
     def message(self, message: GuestMessage) -> None:
-        if isinstance(message, CommandDone) and self._feed is not None and not self._finished.done():
-            self._feed.take(message)
+        if self._feed is not None and is_debug_report(message) and self._is_mine(message):
+            self._feed.take(cast("DebugReport", message))
             return
         if getattr(message, "run_id", None) != self._run.run_id or self._finished.done():
             self._count_stray(message)
@@ -215,10 +215,14 @@ class GuestRun:
                 self._guest.drain_output()
                 self.dropped_log_entries += max(0, message.dropped_log_entries)
                 self._finished.set_result(message)
-            case _ if self._feed is not None and is_debug_report(message):
-                self._feed.take(cast("DebugReport", message))
             case _:
                 self._count_stray(message)
+
+    def _is_mine(self, message: GuestMessage) -> bool:
+        """Whether a debug report is about this run, and still expected."""
+        if self._finished.done():
+            return False
+        return isinstance(message, CommandDone) or getattr(message, "run_id", None) == self._run.run_id
 
     def _admit_log(self, size: int) -> bool:
         if self._log_room < size:

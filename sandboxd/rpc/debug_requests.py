@@ -166,7 +166,10 @@ def _question(given: trace_pb2.TraceQuery) -> debug.TraceQuestion:
         case "when_changed":
             asked = given.when_changed
             return debug.WhenChanged(
-                name=asked.name, function=asked.function, from_step=max(asked.from_step, 1), to_step=asked.to_step
+                name=asked.name,
+                function=asked.function,
+                from_step=max(asked.from_step, 1),
+                to_step=asked.to_step,
             )
         case "first_where":
             where = given.first_where
@@ -201,7 +204,9 @@ def _whole(message: Any, name: str, field: str, *, default: int, most: int, leas
         return default
     value = int(getattr(message, name))
     if not least <= value <= most:
-        raise InvalidArgument(field=f"{field}.{name}", problem=f"must be from {least} to {most}; {value} was sent")
+        raise InvalidArgument(
+            field=f"{field}.{name}", problem=f"must be from {least} to {most}; {value} was sent"
+        )
     return value
 
 

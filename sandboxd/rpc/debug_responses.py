@@ -55,7 +55,9 @@ def finished(live: LiveExecution, feed: DebugFeed) -> debug_pb2.DebugFinished:
     return debug_pb2.DebugFinished(execution=responses.execution(live.execution), summary=summary)
 
 
-def started(live: LiveExecution, item: debug.DebugStarted, options: debug_pb2.DebugOptions) -> debug_pb2.DebugStarted:
+def started(
+    live: LiveExecution, item: debug.DebugStarted, options: debug_pb2.DebugOptions
+) -> debug_pb2.DebugStarted:
     """The start of a run."""
     return debug_pb2.DebugStarted(
         execution_id=live.execution.id,

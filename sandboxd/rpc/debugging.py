@@ -104,9 +104,7 @@ class DebugCalls:
         if execution.request.debug is None:
             raise WrongState(problem="the execution has no trace; it was not debugged")
         self._last_command += 1
-        asked = debug_requests.query(
-            request.query, command_id=-self._last_command, run_id=execution.number
-        )
+        asked = debug_requests.query(request.query, command_id=-self._last_command, run_id=execution.number)
         sandbox = self._sandbox(execution.sandbox_id)
         if not live.done and live.feed is not None:
             raise WrongState(problem="the run goes on; ask in its session, or when it has ended")

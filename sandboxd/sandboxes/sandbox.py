@@ -196,9 +196,9 @@ class _AnswerWaiter:
         self.answer: asyncio.Future[CommandDone] = asyncio.get_running_loop().create_future()
 
     def message(self, message: GuestMessage) -> None:
-        if isinstance(message, CommandDone) and message.command_id == self._command_id:
-            if not self.answer.done():
-                self.answer.set_result(message)
+        mine = isinstance(message, CommandDone) and message.command_id == self._command_id
+        if mine and not self.answer.done():
+            self.answer.set_result(message)
 
     def output(self, stream: OutputStream, data: bytes) -> None:
         """Output of threads between executions belongs to none."""

@@ -4,7 +4,6 @@ from typing import Any
 
 from sandboxd.guest.debug.options import LINE
 from sandboxd.guest.debug.show import Instance, Opaque, Partial, read_value
-
 from tests.debugger.harness import LABEL, captured, compile_program, fresh_namespace, run_code, trace_program
 from tests.debugger.reference import Seen, plain_copy, reference_run
 

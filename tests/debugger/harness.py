@@ -80,7 +80,7 @@ def run_code(code: Any, namespace: dict[str, Any]) -> BaseException | None:
             import asyncio
 
             asyncio.run(result)
-    except BaseException as error:
+    except BaseException as error:  # noqa: BLE001  the outcome is what is compared
         return error
     return None
 

@@ -106,7 +106,7 @@ def parts_of(value: Any, renderer: Renderer) -> list[Any] | None:
             return [*_cut(value), *_cut(value.values())]
         if kind in SCALARS:
             return None
-        base = renderer.base(type(value))
+        base: Any = renderer.base(type(value))
         if base is not None and id(base) not in SCALARS:
             inner = [*_cut(base.__iter__(value), base.__len__(value))]
             if base is dict:

@@ -26,6 +26,10 @@ from sandboxd.guest.debug.values import exception_summary, type_name
 from sandboxd.guest.debug.wire import bytes_field
 
 
+_FOLDED_AHEAD = 1500
+"""Steps between two stops up to which going on is quicker than starting from a keyframe."""
+
+
 class Line(Protocol):
     """The way to the host."""
 
@@ -40,7 +44,14 @@ class Control:
     """Called at each step of an interactive run."""
 
     def __init__(
-        self, *, run_id: int, line: Line, trace: Trace, recorder: Recorder, stepping: Stepping, stop_at_entry: bool
+        self,
+        *,
+        run_id: int,
+        line: Line,
+        trace: Trace,
+        recorder: Recorder,
+        stepping: Stepping,
+        stop_at_entry: bool,
     ) -> None:
         self._run_id = run_id
         self._line = line
@@ -52,6 +63,10 @@ class Control:
         self._detached = False
         self._known: dict[int, dict[int, bytes]] = {}
         self._previous_handler: Any = None
+        self._folded: Folded | None = None
+        """The state at the last stop, and its step: the next stop goes on from there."""
+        self._folded_at = 0
+        self._last_row: StepRow | None = None
 
     def install(self) -> None:
         """From here on SIGUSR1 makes the program look for commands at its next step."""
@@ -155,7 +170,9 @@ class Control:
         self._done(command.command_id)
         if past.step == past.present:
             state, row = self._present(step)
-            self._report(stopped(self._writer(), state, row, reason=reason, known=self._known), reason, step[7])
+            self._report(
+                stopped(self._writer(), state, row, reason=reason, known=self._known), reason, step[7]
+            )
         else:
             self._show_past(past, reason)
         return False
@@ -169,7 +186,9 @@ class Control:
 
     # --- commands -----------------------------------------------------------------------------
 
-    def _evaluate(self, command: debug.EvaluateInFrame, past: Past, step: Step, frame: types.FrameType) -> None:
+    def _evaluate(
+        self, command: debug.EvaluateInFrame, past: Past, step: Step, frame: types.FrameType
+    ) -> None:
         if past.step != past.present:
             self._evaluate_past(command, past)
             return
@@ -179,14 +198,19 @@ class Control:
             return
         try:
             value, written = run_in_frame(
-                target, command.expression, timeout_ms=command.timeout_ms, statements=command.allow_side_effects
+                target,
+                command.expression,
+                timeout_ms=command.timeout_ms,
+                statements=command.allow_side_effects,
             )
         except EvaluationTimedOut:
             body = bytes_field(2, failure("TimeoutError", f"it took longer than {command.timeout_ms} ms"))
         except KeyboardInterrupt:
             raise
         except BaseException as error:
-            body = bytes_field(2, failure(type_name(type(error)), exception_summary(error).partition(": ")[2]))
+            body = bytes_field(
+                2, failure(type_name(type(error)), exception_summary(error).partition(": ")[2])
+            )
         else:
             body = bytes_field(1, self._variable(command.expression, value))
             body += bytes_field(3, written) if written else b""
@@ -213,9 +237,13 @@ class Control:
                 f"Only recorded values can be asked for in the past ({error}); go on to the present first.",
             )
             return
-        self._done(command.command_id, "evaluated", bytes_field(1, plain_variable(command.expression, "", text)))
+        self._done(
+            command.command_id, "evaluated", bytes_field(1, plain_variable(command.expression, "", text))
+        )
 
-    def _set_variable(self, command: debug.SetVariable, past: Past, step: Step, frame: types.FrameType) -> None:
+    def _set_variable(
+        self, command: debug.SetVariable, past: Past, step: Step, frame: types.FrameType
+    ) -> None:
         if past.step != past.present:
             self._refuse(command.command_id, "IN_THE_PAST", "The past cannot be changed; go on first.")
             return
@@ -229,7 +257,9 @@ class Control:
         except KeyboardInterrupt:
             raise
         except BaseException as error:
-            body = bytes_field(2, failure(type_name(type(error)), exception_summary(error).partition(": ")[2]))
+            body = bytes_field(
+                2, failure(type_name(type(error)), exception_summary(error).partition(": ")[2])
+            )
         else:
             body = bytes_field(2, failure("NameError", problem)) if problem else b""
             body = body or bytes_field(1, self._variable(command.name, value))
@@ -250,9 +280,14 @@ class Control:
     # --- parts --------------------------------------------------------------------------------
 
     def _present(self, step: Step) -> tuple[Folded, StepRow]:
-        state, row = self._trace.state_before(self._trace.step_count)
+        total = self._trace.step_count
+        if self._folded is None or total - self._folded_at > _FOLDED_AHEAD:
+            self._folded, row = self._trace.state_before(total)
+        else:
+            row = self._trace.advance(self._folded, self._folded_at) or self._last_row
         if row is None:
             raise QueryFailed("no trace is kept")
+        state, self._folded_at, self._last_row = self._folded, total, row
         row.result = step[6]
         return state, row
 
@@ -293,7 +328,9 @@ class Control:
         self._line.send(debug.CommandDone(command_id=command_id, kind=kind, payload=payload))
 
     def _refuse(self, command_id: int, reason: str, message: str) -> None:
-        self._line.send(debug.CommandDone(command_id=command_id, kind="refused", reason=reason, message=message))
+        self._line.send(
+            debug.CommandDone(command_id=command_id, kind="refused", reason=reason, message=message)
+        )
 
 
 def fill_in(text: str, frame: types.FrameType, recorder: Recorder) -> str:

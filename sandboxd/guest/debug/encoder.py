@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from sandboxd.guest.debug.differ import INTEGER, OTHER
+from sandboxd.guest.debug.differ import INTEGER, OTHER, Change
 from sandboxd.guest.debug.frames import FrameState
 from sandboxd.guest.debug.plan import CodePlan
 from sandboxd.guest.debug.recorder import Step
@@ -75,7 +75,7 @@ class BatchEncoder:
         return packed_field(8, [max(now - then, 0) for then, now in zip(before, outputs, strict=False)])
 
     @staticmethod
-    def _add_changes(out: list[bytes], changes: Sequence[list[tuple[int, int, object]] | None]) -> None:
+    def _add_changes(out: list[bytes], changes: Sequence[list[Change] | None]) -> None:
         counts = [0 if found is None else len(found) for found in changes]
         rows = [change for found in changes if found is not None for change in found]
         if not rows:

@@ -41,7 +41,9 @@ def deadline(milliseconds: int) -> Iterator[None]:
         signal.signal(signal.SIGALRM, previous)
 
 
-def run_in_frame(frame: types.FrameType, text: str, *, timeout_ms: int, statements: bool) -> tuple[Any, bytes]:
+def run_in_frame(
+    frame: types.FrameType, text: str, *, timeout_ms: int, statements: bool
+) -> tuple[Any, bytes]:
     """The value of `text` in `frame`, None for statements, and what it wrote to stdout.
 
     What the text binds by `:=` or assignment in a function's frame is lost, as in any debugger that has
@@ -71,7 +73,11 @@ def bind(frame: types.FrameType, name: str, value: Any) -> str:
         frame.f_globals[name] = value
         return ""
     code = frame.f_code
-    if name not in code.co_varnames and name not in code.co_cellvars and name not in code.co_freevars:
+    own = (*code.co_varnames, *code.co_cellvars, *code.co_freevars)
+    if name not in own and name in frame.f_globals:
+        frame.f_globals[name] = value
+        return ""
+    if name not in own:
         return f"{name!r} is no variable of {code.co_name}"
     variables = frame.f_locals
     variables[name] = value

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 
-from sandboxd.guest.debug.batch_reader import FrameRow, read_change
+from sandboxd.guest.debug.batch_reader import FrameRow, RowChange, read_change
 from sandboxd.guest.debug.differ import INTEGER, OTHER
 from sandboxd.guest.debug.full_steps import StepWriter, replaced_by
 from sandboxd.guest.debug.recorder import Recorder, Step
@@ -30,8 +30,8 @@ class FullStream:
         recorder = self._recorder
         for frame in recorder.frames:
             caller = frame.caller.number if frame.caller is not None else 0
-            row = FrameRow(code=frame.plan.number, caller=caller, depth=frame.depth, thread=frame.thread)
-            self._state.frames[frame.number] = FoldedFrame(row=row)
+            facts = FrameRow(code=frame.plan.number, caller=caller, depth=frame.depth, thread=frame.thread)
+            self._state.frames[frame.number] = FoldedFrame(row=facts)
         writer = StepWriter(
             names=list(recorder.names),
             codes=recorder.codes,
@@ -53,7 +53,7 @@ class FullStream:
 
     def _row(self, step: Step) -> StepRow:
         line, event, frame, depth, changes, now, result, written = step
-        found = []
+        found: list[RowChange] = []
         for name, kind, content in changes or ():
             if kind == INTEGER:
                 found.append((name, b"\x18" + varint(zigzag(content)), None, False))

@@ -84,7 +84,7 @@ def judge(tree: ast.expr, look_up: Callable[[str], Any]) -> Any:
         raise Undecided(type(error).__name__) from error
 
 
-def _judge(node: ast.expr, look_up: Callable[[str], Any]) -> Any:
+def _judge(node: ast.expr, look_up: Callable[[str], Any]) -> Any:  # noqa: C901  one case a kind of node
     match node:
         case ast.Constant(value=value):
             return value

@@ -17,11 +17,17 @@ _MAX_ELEMENTS = 8
 _PLAIN_KINDS = "biufcSUMm"
 """numpy dtype kinds whose elements are no Python objects."""
 
+def _with_safe_zone(value: Any) -> str:
+    if type(value.tzinfo) in (type(None), datetime.timezone):
+        return str(value)
+    return str(value.replace(tzinfo=None)) + " with a zone"
+
+
 # Keyed by id(type): hashing a class runs its metaclass's __hash__.
 _described: dict[int, Callable[[Any], str]] = {
-    id(datetime.datetime): lambda value: _with_safe_zone(value),
+    id(datetime.datetime): _with_safe_zone,
     id(datetime.date): str,
-    id(datetime.time): lambda value: _with_safe_zone(value),
+    id(datetime.time): _with_safe_zone,
     id(datetime.timedelta): str,
     id(decimal.Decimal): str,
     id(fractions.Fraction): lambda value: f"{value.numerator}/{value.denominator}",
@@ -33,7 +39,6 @@ _described: dict[int, Callable[[Any], str]] = {
     id(bytearray): lambda value: f"bytearray of {len(value)} bytes",
 }
 _loaded: set[str] = set()
-_safe_zones: tuple[type, ...] = (type(None), datetime.timezone)
 
 
 def library_summary(value: Any, cls: type) -> str | None:
@@ -47,12 +52,6 @@ def library_summary(value: Any, cls: type) -> str | None:
         return describe(value)
     except (ValueError, OverflowError, TypeError, AttributeError):
         return cls.__name__  # one of the types above, so nobody's own name
-
-
-def _with_safe_zone(value: Any) -> str:
-    if type(value.tzinfo) in _safe_zones:
-        return str(value)
-    return str(value.replace(tzinfo=None)) + " with a zone"
 
 
 def _load() -> bool:

@@ -16,7 +16,9 @@ class Past:
 
     def back(self) -> int:
         """To the line before; the reason of the stop."""
-        lines = [row.step for row in self._trace.rows(max(self.step - 4096, 1), self.step - 1) if row.event == LINE]
+        lines = [
+            row.step for row in self._trace.rows(max(self.step - 4096, 1), self.step - 1) if row.event == LINE
+        ]
         if not lines:
             self.step = max(self._trace.first_kept_step, 1)
             return START_OF_TRACE

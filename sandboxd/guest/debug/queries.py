@@ -1,6 +1,7 @@
 """Answers to questions about a trace, as `TraceAnswer` bytes."""
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 from sandboxd.guest.debug.full_steps import StepWriter, range_fields, replaced_by
@@ -22,7 +23,7 @@ from sandboxd.guest.debug.query import (
     WhenChanged,
 )
 from sandboxd.guest.debug.show import read_value, show
-from sandboxd.guest.debug.trace import Folded, StepRow, Trace
+from sandboxd.guest.debug.trace import Folded, FoldedFrame, StepRow, Trace
 from sandboxd.guest.debug.wire import bytes_field, join, number_field, text_field
 
 __all__ = ["QueryFailed", "answer"]
@@ -105,7 +106,8 @@ class _Asked:
         return bytes_field(1, join(out))
 
     def when_changed(self, query: WhenChanged) -> bytes:
-        found, total = [], 0
+        found: list[bytes] = []
+        total = 0
         for body in self._changes_of(query.name, query.function, query.from_step, query.to_step):
             total += 1
             if len(found) < self.limits.max_entries:
@@ -174,7 +176,7 @@ class _Asked:
             if frame is None or (query.function and self.writer.code_of(frame).name != query.function):
                 continue
             try:
-                if judge(tree, lambda name, s=state, f=frame: self._value(name, s, f)):
+                if judge(tree, partial(self._value, state, frame)):
                     step = self.writer.full_step(state, row)
                     return bytes_field(
                         3, number_field(1, 1) + bytes_field(2, step) + number_field(3, undecided)
@@ -183,7 +185,7 @@ class _Asked:
                 undecided += 1
         return bytes_field(3, number_field(3, undecided))
 
-    def _value(self, name: str, state: Folded, frame: Any) -> Any:
+    def _value(self, state: Folded, frame: FoldedFrame, name: str) -> Any:
         number = self.names[name]
         picture = frame.variables.get(number)
         if picture is None and 1 in state.frames:

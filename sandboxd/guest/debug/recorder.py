@@ -24,6 +24,7 @@ from sandboxd.guest.debug.values import STEP_NODES, Renderer
 
 Step = tuple[int, int, FrameState, int, "list[Change] | None", int, "bytes | None", int]
 """Line, event, frame, depth, changes, time in ns, picture of the result, bytes written to stdout."""
+_clock = time.perf_counter_ns
 _NOTHING = StatementPlan()
 _ANYTHING = StatementPlan(changes=True, calls=True)
 
@@ -80,6 +81,10 @@ class Recorder:
         self._steps: list[Step] = []
         self._threads = ThreadState()
         self._lock = allocate_lock()
+        self._open = options.filter.is_open
+        self._max_steps = options.filter.max_steps
+        self._batch_steps = options.batch_steps
+        self._flush_interval_ns = options.flush_interval_ns
         self._activity = 0
         self._reflective = False
         """Whether the program can bind globals that it does not name."""
@@ -89,6 +94,7 @@ class Recorder:
         self._pictures = options.detail in ("delta", "full", "summary")
         self._differ = Differ(
             renderer=self.renderer,
+            ids=self.names,
             name_id=self.name_id,
             watched=self.filter.names,
             hidden=hidden,
@@ -231,35 +237,34 @@ class Recorder:
 
     def flush(self) -> None:
         """Hands the steps so far to the sink."""
-        steps, self._steps = self._steps, []
+        with self._lock:
+            steps, self._steps = self._steps, []
         if steps:
             self._sink.take(steps)
 
     def _emit(
         self, event: int, state: FrameState, frame: types.FrameType, line: int, result: bytes | None
     ) -> None:
-        now = time.perf_counter_ns()
+        now = _clock()
         self.step_count += 1
-        if not self.filter.is_open and not self._passes(event, state, line):
+        if not self._open and not self._passes(event, state, line):
             state.skipped = True
             return
         with self._lock:
+            steps = self._steps
             changes = self._changes(state, frame) if self._pictures else None
-            if self.filter.names and not changes:
+            if self.limit_reached or (self.filter.names and not changes):
                 self.filtered_count += 1
                 return
-            if self.limit_reached:
-                return
             self.recorded_count += 1
-            state.step = self.recorded_count
             step = (line, event, state, state.depth, changes, now, result, self._stdout_size())
-            self._steps.append(step)
-        if len(self._steps) >= self.options.batch_steps or now >= self._flush_at:
-            self._flush_at = now + self.options.flush_interval_ns
+            steps.append(step)
+        if len(steps) >= self._batch_steps or now >= self._flush_at:
+            self._flush_at = now + self._flush_interval_ns
             self.flush()
         if self.control is not None:
             self.control.at_step(step, frame)
-        if self.recorded_count >= self.filter.max_steps:
+        if self.recorded_count >= self._max_steps:
             self._end_recording()
 
     def _changes(self, state: FrameState, frame: types.FrameType) -> list[Change] | None:

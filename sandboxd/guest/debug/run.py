@@ -24,7 +24,7 @@ from sandboxd.guest.debug.trace import Trace
 from sandboxd.guest.debug.values import ValueLimits
 from sandboxd.guest.debug.wire import join, number_field, text_field
 
-_get_frame = sys._getframe  # noqa: SLF001 the caller of the value hook is the frame it is about
+_get_frame = sys._getframe
 _USER_LABEL = "<execution "
 
 
@@ -137,7 +137,9 @@ class DebugRun:
         if recorder.missed_count:
             notes.append(f"{recorder.missed_count} steps could not be recorded: {recorder.fault}")
         if recorder.left_out_changes:
-            notes.append(f"{recorder.left_out_changes} variables: raise value_limits or name them in filter.names")
+            notes.append(
+                f"{recorder.left_out_changes} variables: raise value_limits or name them in filter.names"
+            )
         return join(
             (
                 number_field(1, recorder.step_count),
@@ -209,7 +211,9 @@ def answer_query(trace: Trace | None, asked: debug.QueryTrace) -> debug.CommandD
     """The answer to a question about `trace`."""
     number = asked.command_id
     if trace is None or not trace.step_count:
-        return debug.CommandDone(command_id=number, kind="refused", reason="NO_TRACE", message="no trace is kept")
+        return debug.CommandDone(
+            command_id=number, kind="refused", reason="NO_TRACE", message="no trace is kept"
+        )
     limits = QueryLimits(max_entries=asked.max_entries, max_characters=asked.max_characters)
     try:
         payload = answer(trace, asked.question, limits)

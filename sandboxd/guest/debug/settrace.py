@@ -67,7 +67,7 @@ class SettraceHook:
             self._interrupted = True
 
     def _end(self) -> None:
-        threading.settrace(None)  # type: ignore[arg-type]  # None is what unsets it
+        threading.settrace(None)
         self._set(None)
 
     def _set(self, trace: Any) -> None:

@@ -89,7 +89,7 @@ def _read_container(fields: dict[int, int | bytes], length: int, name: str, leve
         parts = tuple(items)
     elif shape == SHAPE_SET:
         parts = {_key(item) for item in items}
-    return Partial(parts, length) if length and length > len(parts) else parts
+    return Partial(parts, length) if length > len(parts) else parts
 
 
 class Instance:

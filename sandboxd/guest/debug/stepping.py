@@ -133,7 +133,9 @@ class Stepping:
             caller = caller.caller
         return False
 
-    def _at_breakpoint(self, line: int, state: FrameState, frame: types.FrameType) -> Stop | ArmedBreakpoint | None:
+    def _at_breakpoint(
+        self, line: int, state: FrameState, frame: types.FrameType
+    ) -> Stop | ArmedBreakpoint | None:
         armed = self.breakpoints.get(line)
         if armed is None or state.plan.source.label != self.label:
             return None
@@ -169,7 +171,7 @@ def _is_caught(frame: types.FrameType, _picture: Any) -> bool:
 def _has_handler(code: types.CodeType, at: int) -> bool:
     import dis
 
-    for entry in dis._parse_exception_table(code):  # type: ignore[attr-defined]  # noqa: SLF001 no public reader
+    for entry in dis._parse_exception_table(code):  # type: ignore[attr-defined]
         if entry.start <= at < entry.end and not entry.lasti:
             return _is_except(code, entry.target)
     return False
@@ -180,7 +182,11 @@ def _is_except(code: types.CodeType, target: int) -> bool:
     import dis
 
     for instruction in dis.get_instructions(code):
-        if instruction.offset >= target and instruction.opname in ("CHECK_EXC_MATCH", "CHECK_EG_MATCH", "POP_EXCEPT"):
+        if instruction.offset >= target and instruction.opname in (
+            "CHECK_EXC_MATCH",
+            "CHECK_EG_MATCH",
+            "POP_EXCEPT",
+        ):
             return True
         if instruction.offset >= target and instruction.opname in ("RERAISE", "WITH_EXCEPT_START"):
             return False

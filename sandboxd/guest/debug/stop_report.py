@@ -59,7 +59,9 @@ def changed_variables(
             old = before.get(name) if before is not None else None
             if picture != old:
                 out.append(
-                    writer.variable(name, picture, is_global=number == 1, changed=before is not None, before=old)
+                    writer.variable(
+                        name, picture, is_global=number == 1, changed=before is not None, before=old
+                    )
                 )
         out += [
             writer.variable(name, None, is_global=number == 1, changed=True, before=old)
@@ -90,7 +92,9 @@ def failure(name: str, message: str) -> bytes:
 def breakpoints_set(found: Iterable[Verified]) -> bytes:
     """What became of the breakpoints."""
     return join(
-        bytes_field(1, number_field(1, each.verified) + number_field(2, each.line) + text_field(3, each.message))
+        bytes_field(
+            1, number_field(1, each.verified) + number_field(2, each.line) + text_field(3, each.message)
+        )
         for each in found
     )
 

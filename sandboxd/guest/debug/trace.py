@@ -2,7 +2,6 @@
 
 import time
 from bisect import bisect_right
-from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +10,7 @@ from sandboxd.guest.debug.batch_reader import BatchColumns, FrameRow, read_batch
 from sandboxd.guest.debug.changes import Mark
 from sandboxd.guest.debug.differ import OTHER
 from sandboxd.guest.debug.encoder import BatchEncoder
+from sandboxd.guest.debug.frames import FrameState
 from sandboxd.guest.debug.recorder import Recorder, Step
 from sandboxd.guest.debug.values import Renderer, ValueLimits
 from sandboxd.guest.debug.wire import number_field
@@ -97,7 +97,7 @@ class Trace:
         self._keep = keep
         self._start_ns = time.perf_counter_ns()
         self._encoder = BatchEncoder(start_ns=self._start_ns)
-        self._batches: deque[_Kept] = deque()
+        self._batches: list[_Kept] = []
         self._bytes = 0
         self._total = 0
         self._frames_met = 0
@@ -143,12 +143,12 @@ class Trace:
 
     def _drop_oldest(self) -> None:
         while self._bytes > self._max_bytes and len(self._batches) > 1:
-            gone = self._batches.popleft()
+            gone = self._batches.pop(0)
             self._bytes -= len(gone.payload)
         while (
             len(self._batches) > 1 and self._batches[0].keyframe is None and self._batches[0].first_step > 1
         ):
-            self._bytes -= len(self._batches.popleft().payload)
+            self._bytes -= len(self._batches.pop(0).payload)
         self.dropped_steps = self._batches[0].first_step - 1
 
     def _keyframe(self, recorder: Recorder, steps: list[Step], frames: list[Any]) -> Folded | None:
@@ -193,6 +193,18 @@ class Trace:
                 found = row
         return state, found
 
+    def advance(self, state: Folded, after: int) -> StepRow | None:
+        """Brings `state`, which is the one at step `after`, to the last step; that step."""
+        found = None
+        for kept in self._from(after + 1):
+            columns = read_batch(kept.payload)
+            _open_frames(state, columns, kept.first_frame, keep=True)
+            for row in _rows_of(columns, kept.first_step):
+                if row.step > after:
+                    fold_row(state, row)
+                    found = row
+        return found
+
     def walk(self, first: int = 1) -> Iterator[tuple[Folded, StepRow]]:
         """Each step with the state at it, from the first one kept on; the state is changed in place."""
         state = Folded()
@@ -222,12 +234,16 @@ class Trace:
                 yield state, row, before
 
     def _from(self, step: int, *, with_keyframe: bool = False) -> list[_Kept]:
-        batches = list(self._batches)
-        place = max(bisect_right([kept.first_step for kept in batches], step) - 1, 0)
+        batches = self._batches
+        place = max(bisect_right(batches, step, key=_first_step_of) - 1, 0)
         if with_keyframe:
             while place > 0 and batches[place].keyframe is None:
                 place -= 1
         return batches[place:]
+
+
+def _first_step_of(kept: _Kept) -> int:
+    return kept.first_step
 
 
 def _message_sized(steps: list[Step]) -> list[list[Step]]:
@@ -255,16 +271,17 @@ def _fold_live(live: list[Any], names: dict[str, int], last: Step, start_ns: int
             if name in names
         }
         folded.frames[state.number] = FoldedFrame(row=row, line=state.statement, variables=variables)
-    current = last[2]
+    current: FrameState | None = last[2]
     while current is not None:
         folded.stacks.setdefault(current.thread, []).insert(0, current.number)
         current = current.caller
     return folded
 
 
-def _open_frames(state: Folded, columns: BatchColumns, first_frame: int) -> None:
+def _open_frames(state: Folded, columns: BatchColumns, first_frame: int, *, keep: bool = False) -> None:
     for number, row in enumerate(columns.frames, first_frame):
-        state.frames[number] = FoldedFrame(row=row)
+        if not keep or number not in state.frames:
+            state.frames[number] = FoldedFrame(row=row)
 
 
 def fold_row(state: Folded, row: StepRow) -> None:

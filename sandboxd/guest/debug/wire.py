@@ -42,7 +42,7 @@ def bytes_field(field: int, data: bytes) -> bytes:
 
 
 def text_field(field: int, text: str) -> bytes:
-    """A string field; nothing when it is empty. Lone surrogates are escaped: the wire has no form for them."""
+    """A string field; nothing when it is empty. Lone surrogates, which the wire cannot hold, are escaped."""
     return bytes_field(field, text.encode("utf-8", "backslashreplace")) if text else b""
 
 
