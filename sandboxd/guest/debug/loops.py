@@ -56,7 +56,7 @@ def summarize_loop(trace: Trace, writer: StepWriter, line: int, count: int) -> b
             if body_seen or current is None:
                 current = _Pass(total, row.step)
                 passes.append(current)
-                if len(passes) > 2 * count:
+                if len(passes) > 2 * count + 1:  # the last visit of the head may turn out to be none
                     del passes[count]
             body_seen = first == last
         elif inside:
@@ -67,6 +67,8 @@ def summarize_loop(trace: Trace, writer: StepWriter, line: int, count: int) -> b
     if passes and not _has_body(passes[-1], total, body_seen):
         passes.pop()
         total -= 1
+    if len(passes) > 2 * count:
+        del passes[count]
     return _write(writer, (first, last), total, passes, count, ranges)
 
 
