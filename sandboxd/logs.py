@@ -8,6 +8,7 @@ from typing import Any, Literal
 import structlog
 
 _LONGEST_VALUE = 1024
+_LONGEST_TRACEBACK = 16 * 1024
 
 
 def configure(*, style: Literal["auto", "json", "console"], level: str) -> None:
@@ -31,9 +32,24 @@ def configure(*, style: Literal["auto", "json", "console"], level: str) -> None:
 
 def _bounded(_logger: Any, _name: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     for key, value in event.items():
-        if isinstance(value, str) and key != "exception":
-            text = "".join(
-                char if char.isprintable() else repr(char)[1:-1] for char in value[:_LONGEST_VALUE]
-            )
-            event[key] = text + "..." if len(value) > _LONGEST_VALUE else text
+        if isinstance(value, str):
+            event[key] = _traceback(value) if key == "exception" else _line(value)
     return event
+
+
+def _line(text: str) -> str:
+    """One line, cut."""
+    shown = _printable(text[:_LONGEST_VALUE])
+    return shown + "..." if len(text) > _LONGEST_VALUE else shown
+
+
+def _traceback(text: str) -> str:
+    """Its own lines, the last of them where it is cut: they name the error."""
+    shown = "\n".join(_printable(line) for line in text[-_LONGEST_TRACEBACK:].split("\n"))
+    return "..." + shown if len(text) > _LONGEST_TRACEBACK else shown
+
+
+def _printable(text: str) -> str:
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
