@@ -38,6 +38,10 @@ class SupervisorStatus:
     zygote_count: int
     zygote_age_seconds: float
     zygote_alive: bool
+    aged_zygotes: int
+    """Replaced because of their age."""
+    dead_zygotes: int
+    """Replaced because they had died."""
 
 
 class Supervisor:
@@ -61,6 +65,8 @@ class Supervisor:
         self._pool = GuestPool(self._make_default, size=pool_size)
         self._zygote: ZygoteProcess | None = None
         self._retiring: set[ZygoteProcess] = set()
+        self._aged_zygotes = 0
+        self._dead_zygotes = 0
         self._have_zygote = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
         self._cpu_controller: asyncio.Task[None] | None = None
@@ -118,6 +124,8 @@ class Supervisor:
             zygote_count=len(zygotes),
             zygote_age_seconds=time.monotonic() - self._zygote.started_at if self._zygote else 0.0,
             zygote_alive=self._zygote is not None,
+            aged_zygotes=self._aged_zygotes,
+            dead_zygotes=self._dead_zygotes,
         )
 
     async def start(self) -> None:
@@ -189,6 +197,7 @@ class Supervisor:
         self._have_zygote.set()
         _log.info("zygote.ready", seconds=round(time.monotonic() - zygote.started_at, 3), pid=zygote.pid)
         if old:
+            self._aged_zygotes += 1
             self._retiring.add(old)
             self._pool.empty()
             self._pool.fill()
@@ -198,6 +207,7 @@ class Supervisor:
         self._retiring.discard(zygote)
         if zygote is self._zygote:
             self._zygote = None
+            self._dead_zygotes += 1
             self._have_zygote.clear()
 
     async def _keep_zygote(self) -> None:
