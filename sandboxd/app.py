@@ -6,8 +6,11 @@ import os
 import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import asdict, replace
+from importlib.metadata import version
 
 import structlog
+from prometheus_client import CollectorRegistry
 
 from sandboxd.accounts.authentication import Authentication
 from sandboxd.accounts.certificates import SubjectMapping, SubjectTable
@@ -25,6 +28,9 @@ from sandboxd.executions.admission import Admission
 from sandboxd.executions.history import ExecutionHistory
 from sandboxd.executions.service import Executions
 from sandboxd.isolation import credentials
+from sandboxd.metrics.counted_audit import CountedAudit
+from sandboxd.metrics.endpoint import metrics_endpoint
+from sandboxd.metrics.figures import Figures, Moment
 from sandboxd.rpc.authentication import CallAuthenticator
 from sandboxd.rpc.checkpoints import CheckpointCalls
 from sandboxd.rpc.databases import DatabaseServicer
@@ -79,8 +85,6 @@ async def running_server(settings: Settings, *, fault_step: str = "") -> AsyncIt
         stack.push_async_callback(registry.close)
         registry.start()
         history = ExecutionHistory(store.executions)
-        audit = StoreAudit(store.queries)
-        gateway = await stack.enter_async_context(_database_gateway(settings, audit))
         admission = Admission(
             queue=FairQueue(
                 slots=settings.max_parallel_executions,
@@ -92,23 +96,27 @@ async def running_server(settings: Settings, *, fault_step: str = "") -> AsyncIt
             max_queued=settings.max_queued_executions,
             max_queued_per_sandbox=settings.max_queued_per_sandbox,
         )
+        numbers, figures = _figures(supervisor, registry, admission)
+        audit = CountedAudit(StoreAudit(store.queries), on_recorded=figures.query_recorded)
+        gateway = await stack.enter_async_context(_database_gateway(settings, audit))
         statistics = StatisticsSource(store=store, registry=registry, admission=admission)
         executions = Executions(
             admission=admission,
             history=history,
             calls=lambda sandbox, execution: GuestCalls(gateway, sandbox=sandbox, execution_id=execution.id),
+            on_finished=figures.execution_finished,
         )
         server = RpcServer(
             settings=settings,
             servicers=_servicers(
                 settings, supervisor, registry, executions, history, statistics, gateway, audit
             ),
-            interceptor=CallInterceptor(authenticator),
+            interceptor=CallInterceptor(authenticator, on_refused=figures.call_refused),
         )
-        addresses = await server.start()
-        _log.info(
-            "server.started", tcp=addresses.tcp, unix=addresses.unix_socket, grade=supervisor.grade.value
+        addresses = replace(
+            await server.start(), metrics=await stack.enter_async_context(_metrics(settings, numbers))
         )
+        _log.info("server.started", **asdict(addresses), grade=supervisor.grade.value)
         health = asyncio.create_task(_follow_health(server, supervisor))
         grace = settings.drain_grace.total_seconds()
         try:
@@ -122,6 +130,36 @@ async def running_server(settings: Settings, *, fault_step: str = "") -> AsyncIt
             await executions.close(grace_seconds=grace)
             await stopping
             _log.info("server.stopped")
+
+
+def _figures(
+    supervisor: Supervisor, registry: SandboxRegistry, admission: Admission
+) -> tuple[CollectorRegistry, Figures]:
+    def moment() -> Moment:
+        status = supervisor.status()
+        return Moment(
+            ready_guests=status.ready_guests,
+            live_guests=status.live_guests,
+            active_sandboxes=len(registry.all_of(owner=None)),
+            running_executions=admission.running_count,
+            queued_executions=admission.queued_count,
+            aged_zygotes=status.aged_zygotes,
+            dead_zygotes=status.dead_zygotes,
+        )
+
+    numbers = CollectorRegistry()
+    grade = supervisor.grade.value
+    return numbers, Figures(registry=numbers, moment=moment, version=version("sandboxd"), grade=grade)
+
+
+@asynccontextmanager
+async def _metrics(settings: Settings, numbers: CollectorRegistry) -> AsyncIterator[str]:
+    """The metrics port, where one is set; gives its address or an empty text."""
+    if settings.metrics_port is None:
+        yield ""
+        return
+    async with metrics_endpoint(numbers, host=settings.metrics_host, port=settings.metrics_port) as address:
+        yield address
 
 
 def _authenticator(settings: Settings) -> CallAuthenticator:

@@ -4,6 +4,7 @@ The only module that reads the environment. Order: defaults, then the file named
 `SANDBOXD_CONFIG`, then `SANDBOXD_*` variables (`SANDBOXD_PORT=0`, `SANDBOXD_LIMITS__MEMORY_BYTES=...`).
 """
 
+import ipaddress
 import os
 import tomllib
 from collections.abc import Mapping
@@ -198,6 +199,11 @@ class Settings(BaseModel):
     history_max_age: timedelta = timedelta(days=30)
     """Executions, ended sandboxes and queries older than this are deleted."""
 
+    metrics_port: int | None = Field(default=None, ge=0, le=65535)
+    """Port that answers `GET /metrics` for Prometheus, without a token; 0 takes a free one; default: off."""
+    metrics_host: str = "127.0.0.1"
+    """Address of `metrics_port`; only loopback is taken."""
+
     log_format: Literal["auto", "json", "console"] = "auto"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
@@ -205,6 +211,8 @@ class Settings(BaseModel):
     def _consistent(self) -> "Settings":
         if not is_loopback(self.host) and self.tls is None:
             raise ValueError(f"host {self.host!r} is not loopback: set tls.certificate and tls.key")
+        if not is_loopback(self.metrics_host):
+            raise ValueError(f"metrics_host {self.metrics_host!r} is not loopback: figures need no token")
         for name in Limits.__dataclass_fields__:
             if getattr(self.default_limits, name) > getattr(self.highest_limits, name):
                 raise ValueError(f"limits.{name} is above maximum_limits.{name}")
@@ -299,7 +307,12 @@ class Settings(BaseModel):
 
 def is_loopback(host: str) -> bool:
     """Whether only this machine can reach `host`."""
-    return host in ("localhost", "::1", "[::1]") or host.startswith("127.")
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.removeprefix("[").removesuffix("]")).is_loopback
+    except ValueError:
+        return False  # a name that begins with 127. may be anybody's
 
 
 def default_state_directory(environment: Mapping[str, str]) -> Path:

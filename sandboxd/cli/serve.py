@@ -69,5 +69,6 @@ def _facts(settings: "Settings", addresses: "BoundAddresses") -> dict[str, Any]:
     return {
         "tcp": addresses.tcp,
         "unix": addresses.unix_socket,
+        "metrics": addresses.metrics,
         "token_file": str(settings.token_path),
     }

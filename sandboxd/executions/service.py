@@ -46,10 +46,18 @@ class Executions:
     """Owns every execution from its admission to its result. A caller that goes away does not stop the
     record from being true."""
 
-    def __init__(self, *, admission: Admission, history: ExecutionHistory, calls: CallSource) -> None:
+    def __init__(
+        self,
+        *,
+        admission: Admission,
+        history: ExecutionHistory,
+        calls: CallSource,
+        on_finished: Callable[[Execution], None] = lambda _execution: None,
+    ) -> None:
         self._admission = admission
         self._history = history
         self._calls = calls
+        self._on_finished = on_finished
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(
@@ -131,6 +139,7 @@ class Executions:
         sandbox.touch()
         await self._history.finish(live)
         execution = live.execution
+        self._on_finished(execution)
         _log.info(
             "execution.finished",
             execution=execution.id[:8],

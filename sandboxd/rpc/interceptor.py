@@ -5,7 +5,7 @@ show its stack to a client.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import Any, NoReturn
 
 import grpc
@@ -14,6 +14,7 @@ import structlog
 
 from sandboxd.errors import SandboxdError
 from sandboxd.rpc.authentication import CallAuthenticator
+from sandboxd.rpc.call_ids import REQUEST_ID_KEY, CallIds, call_ids
 from sandboxd.rpc.status import code_of, trailing_metadata
 
 _log = structlog.get_logger(__name__)
@@ -28,8 +29,10 @@ _Context = grpc.aio.ServicerContext[Any, Any]
 class CallInterceptor(grpc.aio.ServerInterceptor):
     """Authenticates, maps the error tree to status codes, and hides everything else behind INTERNAL."""
 
-    def __init__(self, authenticator: CallAuthenticator) -> None:
+    def __init__(self, authenticator: CallAuthenticator, *, on_refused: Callable[[str], None]) -> None:
+        """`on_refused` is told the reason of every call that ends with an error."""
         self._authenticator = authenticator
+        self._on_refused = on_refused
 
     async def intercept_service(
         self,
@@ -40,53 +43,65 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         method = str(handler_call_details.method)
         if handler is None or method.startswith(_OPEN_PREFIXES):
             return handler
-        return _guarded(handler, method, self._authenticator)
+        return self._guarded(handler, method)
 
+    def _guarded(self, handler: _Handler, method: str) -> _Handler:
+        """The handler with its errors mapped; its kind and its codecs stay as they are."""
+        if handler.response_streaming:
+            inner = handler.stream_stream if handler.request_streaming else handler.unary_stream
 
-def _guarded(handler: _Handler, method: str, authenticator: CallAuthenticator) -> _Handler:
-    """The handler with its errors mapped; its kind and its codecs stay as they are."""
-    if handler.response_streaming:
-        inner = handler.stream_stream if handler.request_streaming else handler.unary_stream
+            async def stream(request: Any, context: _Context) -> AsyncIterator[Any]:
+                ids = call_ids(_metadata(context))
+                try:
+                    await self._begin(context, ids)
+                    async for response in inner(request, context):
+                        yield response
+                except Exception as error:  # noqa: BLE001  see the module's docstring
+                    await self._end(context, error, method, ids)
 
-        async def stream(request: Any, context: _Context) -> AsyncIterator[Any]:
+            kind = (
+                grpc.stream_stream_rpc_method_handler
+                if handler.request_streaming
+                else grpc.unary_stream_rpc_method_handler
+            )
+            return kind(stream, handler.request_deserializer, handler.response_serializer)
+        unary_inner = handler.stream_unary if handler.request_streaming else handler.unary_unary
+
+        async def unary(request: Any, context: _Context) -> Any:
+            ids = call_ids(_metadata(context))
             try:
-                authenticator.authenticate(context)
-                async for response in inner(request, context):
-                    yield response
+                await self._begin(context, ids)
+                return await unary_inner(request, context)
             except Exception as error:  # noqa: BLE001  see the module's docstring
-                await _end(context, error, method)
+                await self._end(context, error, method, ids)
 
-        kind = (
-            grpc.stream_stream_rpc_method_handler
+        kind_unary = (
+            grpc.stream_unary_rpc_method_handler
             if handler.request_streaming
-            else grpc.unary_stream_rpc_method_handler
+            else grpc.unary_unary_rpc_method_handler
         )
-        return kind(stream, handler.request_deserializer, handler.response_serializer)
-    unary_inner = handler.stream_unary if handler.request_streaming else handler.unary_unary
+        return kind_unary(unary, handler.request_deserializer, handler.response_serializer)
 
-    async def unary(request: Any, context: _Context) -> Any:
-        try:
-            authenticator.authenticate(context)
-            return await unary_inner(request, context)
-        except Exception as error:  # noqa: BLE001  see the module's docstring
-            await _end(context, error, method)
+    async def _begin(self, context: _Context, ids: CallIds) -> None:
+        ids.bind()
+        if ids.given:  # a message of its own on the wire: only for who asked
+            await context.send_initial_metadata(ids.given)
+        self._authenticator.authenticate(context)
 
-    kind_unary = (
-        grpc.stream_unary_rpc_method_handler
-        if handler.request_streaming
-        else grpc.unary_unary_rpc_method_handler
-    )
-    return kind_unary(unary, handler.request_deserializer, handler.response_serializer)
-
-
-async def _end(context: _Context, error: Exception, method: str) -> NoReturn:
-    if isinstance(error, SandboxdError):
-        await _abort(context, error)
-    if isinstance(error, grpc.aio.AbortError | asyncio.CancelledError):
-        raise error
-    _log.error("call.failed", method=method, exc_info=error)
-    await context.abort(grpc.StatusCode.INTERNAL, "the server failed to handle the call; its log says more")
+    async def _end(self, context: _Context, error: Exception, method: str, ids: CallIds) -> NoReturn:
+        if isinstance(error, grpc.aio.AbortError | asyncio.CancelledError):
+            raise error
+        request_id = (REQUEST_ID_KEY, ids.request_id)
+        if isinstance(error, SandboxdError):
+            self._on_refused(error.reason)
+            _log.debug("call.refused", method=method, reason=error.reason)
+            details = trailing_metadata(error)
+            await context.abort(code_of(type(error)), str(error), (*details, request_id))
+        self._on_refused(SandboxdError.reason)
+        _log.error("call.failed", method=method, exc_info=error)
+        problem = f"the server failed to handle the call; its log says more, request id {ids.request_id}"
+        await context.abort(grpc.StatusCode.INTERNAL, problem, (request_id,))
 
 
-async def _abort(context: _Context, error: SandboxdError) -> NoReturn:
-    await context.abort(code_of(type(error)), str(error), trailing_metadata(error))
+def _metadata(context: _Context) -> Iterable[tuple[str, str | bytes]]:
+    return context.invocation_metadata() or ()

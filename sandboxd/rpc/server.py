@@ -53,6 +53,8 @@ class BoundAddresses:
     """host:port"""
     unix_socket: str
     """`unix:PATH`, or empty."""
+    metrics: str = ""
+    """host:port of the figures for Prometheus, or empty."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,6 +18,8 @@ class Server:
     unix: str
     token_file: Path
     pid: int
+    metrics: str = ""
+    """host:port of the figures, where they are served."""
 
     @property
     def token(self) -> str:
@@ -62,6 +64,7 @@ def server_process(directory: Path, *arguments: str, **settings: str) -> Iterato
             unix=facts["unix"],
             token_file=Path(facts["token_file"]),
             pid=process.pid,
+            metrics=facts["metrics"],
         )
     finally:
         process.terminate()
