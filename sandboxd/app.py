@@ -99,7 +99,12 @@ async def running_server(settings: Settings, *, fault_step: str = "") -> AsyncIt
         numbers, figures = _figures(supervisor, registry, admission)
         audit = CountedAudit(StoreAudit(store.queries), on_recorded=figures.query_recorded)
         gateway = await stack.enter_async_context(_database_gateway(settings, audit))
-        statistics = StatisticsSource(store=store, registry=registry, admission=admission)
+        statistics = StatisticsSource(
+            store=store,
+            registry=registry,
+            admission=admission,
+            ready_guests=lambda: supervisor.status().ready_guests,
+        )
         executions = Executions(
             admission=admission,
             history=history,

@@ -1,5 +1,6 @@
 """GetStatistics: figures of the store and of this moment, for one user, one sandbox, or all."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 from sandboxd_api.v1 import execution_pb2, statistics_pb2
@@ -21,8 +22,11 @@ _MICROS = 1_000_000
 class StatisticsSource:
     """Counts what the caller may see."""
 
-    def __init__(self, *, store: Store, registry: SandboxRegistry, admission: Admission) -> None:
+    def __init__(
+        self, *, store: Store, registry: SandboxRegistry, admission: Admission, ready_guests: Callable[[], int]
+    ) -> None:
         self._store = store
+        self._ready_guests = ready_guests
         self._registry = registry
         self._admission = admission
 
@@ -48,6 +52,7 @@ class StatisticsSource:
         )
         message.running_execution_count = self._admission.running_count
         message.queued_execution_count = self._admission.queued_count
+        message.ready_guest_count = self._ready_guests()
         if since is not None:
             message.start_time.CopyFrom(responses.timestamp(since))
         message.end_time.CopyFrom(responses.timestamp(now))

@@ -146,6 +146,8 @@ class Statistics:
     """By phase: `queue`, `start`, `run`, `end`."""
     limit_counts: Mapping[str, int]
     query_count: int
+    ready_guest_count: int
+    """Guests of the server that wait for the next sandbox."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

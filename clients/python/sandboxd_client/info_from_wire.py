@@ -148,6 +148,7 @@ def statistics(found: statistics_pb2.Statistics) -> info.Statistics:
             for item in found.limit_counts
         },
         query_count=found.query_count,
+        ready_guest_count=found.ready_guest_count,
     )
 
 

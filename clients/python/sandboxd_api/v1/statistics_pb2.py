@@ -27,7 +27,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from sandboxd_api.v1 import execution_pb2 as sandboxd__api_dot_v1_dot_execution__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n sandboxd_api/v1/statistics.proto\x12\x0fsandboxd_api.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1fsandboxd_api/v1/execution.proto\"\xc0\x05\n\nStatistics\x12.\n\nstart_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1c\n\x14\x61\x63tive_sandbox_count\x18\x03 \x01(\x03\x12\x1d\n\x15\x63reated_sandbox_count\x18\x04 \x01(\x03\x12\x1f\n\x17running_execution_count\x18\x05 \x01(\x03\x12\x1e\n\x16queued_execution_count\x18\x06 \x01(\x03\x12 \n\x18\x66inished_execution_count\x18\x07 \x01(\x03\x12\x17\n\x0fsuccess_percent\x18\x08 \x01(\x01\x12\x39\n\x16\x61verage_execution_time\x18\t \x01(\x0b\x32\x19.google.protobuf.Duration\x12<\n\x0cstate_counts\x18\n \x03(\x0b\x32&.sandboxd_api.v1.Statistics.StateCount\x12\x30\n\x0bphase_times\x18\x0b \x03(\x0b\x32\x1b.sandboxd_api.v1.PhaseTimes\x12<\n\x0climit_counts\x18\x0c \x03(\x0b\x32&.sandboxd_api.v1.Statistics.LimitCount\x12\x13\n\x0bquery_count\x18\r \x01(\x03\x1aL\n\nStateCount\x12/\n\x05state\x18\x01 \x01(\x0e\x32 .sandboxd_api.v1.Execution.State\x12\r\n\x05\x63ount\x18\x02 \x01(\x03\x1aO\n\nLimitCount\x12\x32\n\x05limit\x18\x01 \x01(\x0e\x32#.sandboxd_api.v1.LimitReceipt.Limit\x12\r\n\x05\x63ount\x18\x02 \x01(\x03\"\xfa\x02\n\nPhaseTimes\x12\x30\n\x05phase\x18\x01 \x01(\x0e\x32!.sandboxd_api.v1.PhaseTimes.Phase\x12\r\n\x05\x63ount\x18\x02 \x01(\x03\x12\'\n\x04mean\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12&\n\x03p50\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12&\n\x03p90\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12&\n\x03p99\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12*\n\x07maximum\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\"^\n\x05Phase\x12\x15\n\x11PHASE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bPHASE_QUEUE\x10\x01\x12\x0f\n\x0bPHASE_START\x10\x02\x12\r\n\tPHASE_RUN\x10\x03\x12\r\n\tPHASE_END\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n sandboxd_api/v1/statistics.proto\x12\x0fsandboxd_api.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1fsandboxd_api/v1/execution.proto\"\xdb\x05\n\nStatistics\x12.\n\nstart_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1c\n\x14\x61\x63tive_sandbox_count\x18\x03 \x01(\x03\x12\x1d\n\x15\x63reated_sandbox_count\x18\x04 \x01(\x03\x12\x1f\n\x17running_execution_count\x18\x05 \x01(\x03\x12\x1e\n\x16queued_execution_count\x18\x06 \x01(\x03\x12 \n\x18\x66inished_execution_count\x18\x07 \x01(\x03\x12\x17\n\x0fsuccess_percent\x18\x08 \x01(\x01\x12\x39\n\x16\x61verage_execution_time\x18\t \x01(\x0b\x32\x19.google.protobuf.Duration\x12<\n\x0cstate_counts\x18\n \x03(\x0b\x32&.sandboxd_api.v1.Statistics.StateCount\x12\x30\n\x0bphase_times\x18\x0b \x03(\x0b\x32\x1b.sandboxd_api.v1.PhaseTimes\x12<\n\x0climit_counts\x18\x0c \x03(\x0b\x32&.sandboxd_api.v1.Statistics.LimitCount\x12\x13\n\x0bquery_count\x18\r \x01(\x03\x12\x19\n\x11ready_guest_count\x18\x0e \x01(\x03\x1aL\n\nStateCount\x12/\n\x05state\x18\x01 \x01(\x0e\x32 .sandboxd_api.v1.Execution.State\x12\r\n\x05\x63ount\x18\x02 \x01(\x03\x1aO\n\nLimitCount\x12\x32\n\x05limit\x18\x01 \x01(\x0e\x32#.sandboxd_api.v1.LimitReceipt.Limit\x12\r\n\x05\x63ount\x18\x02 \x01(\x03\"\xfa\x02\n\nPhaseTimes\x12\x30\n\x05phase\x18\x01 \x01(\x0e\x32!.sandboxd_api.v1.PhaseTimes.Phase\x12\r\n\x05\x63ount\x18\x02 \x01(\x03\x12\'\n\x04mean\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12&\n\x03p50\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12&\n\x03p90\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12&\n\x03p99\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12*\n\x07maximum\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\"^\n\x05Phase\x12\x15\n\x11PHASE_UNSPECIFIED\x10\x00\x12\x0f\n\x0bPHASE_QUEUE\x10\x01\x12\x0f\n\x0bPHASE_START\x10\x02\x12\r\n\tPHASE_RUN\x10\x03\x12\r\n\tPHASE_END\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,13 +35,13 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'sandboxd_api.v1.statistics_
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_STATISTICS']._serialized_start=152
-  _globals['_STATISTICS']._serialized_end=856
-  _globals['_STATISTICS_STATECOUNT']._serialized_start=699
-  _globals['_STATISTICS_STATECOUNT']._serialized_end=775
-  _globals['_STATISTICS_LIMITCOUNT']._serialized_start=777
-  _globals['_STATISTICS_LIMITCOUNT']._serialized_end=856
-  _globals['_PHASETIMES']._serialized_start=859
-  _globals['_PHASETIMES']._serialized_end=1237
-  _globals['_PHASETIMES_PHASE']._serialized_start=1143
-  _globals['_PHASETIMES_PHASE']._serialized_end=1237
+  _globals['_STATISTICS']._serialized_end=883
+  _globals['_STATISTICS_STATECOUNT']._serialized_start=726
+  _globals['_STATISTICS_STATECOUNT']._serialized_end=802
+  _globals['_STATISTICS_LIMITCOUNT']._serialized_start=804
+  _globals['_STATISTICS_LIMITCOUNT']._serialized_end=883
+  _globals['_PHASETIMES']._serialized_start=886
+  _globals['_PHASETIMES']._serialized_end=1264
+  _globals['_PHASETIMES_PHASE']._serialized_start=1170
+  _globals['_PHASETIMES_PHASE']._serialized_end=1264
 # @@protoc_insertion_point(module_scope)

@@ -89,6 +89,7 @@ class Statistics(_message.Message):
     PHASE_TIMES_FIELD_NUMBER: _builtins.int
     LIMIT_COUNTS_FIELD_NUMBER: _builtins.int
     QUERY_COUNT_FIELD_NUMBER: _builtins.int
+    READY_GUEST_COUNT_FIELD_NUMBER: _builtins.int
     active_sandbox_count: _builtins.int
     """Sandboxes that are active now."""
     created_sandbox_count: _builtins.int
@@ -103,6 +104,8 @@ class Statistics(_message.Message):
     """Share of them that SUCCEEDED, in percent, 0 to 100; 0 when there were none."""
     query_count: _builtins.int
     """Queries attempted in the time covered, refused ones included."""
+    ready_guest_count: _builtins.int
+    """Guests of the server that wait, locked down, for the next sandbox."""
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
         """Start of the time covered."""
@@ -143,10 +146,11 @@ class Statistics(_message.Message):
         phase_times: _abc.Iterable[Global___PhaseTimes] | None = ...,
         limit_counts: _abc.Iterable[Global___Statistics.LimitCount] | None = ...,
         query_count: _builtins.int = ...,
+        ready_guest_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["average_execution_time", b"average_execution_time", "end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_sandbox_count", b"active_sandbox_count", "average_execution_time", b"average_execution_time", "created_sandbox_count", b"created_sandbox_count", "end_time", b"end_time", "finished_execution_count", b"finished_execution_count", "limit_counts", b"limit_counts", "phase_times", b"phase_times", "query_count", b"query_count", "queued_execution_count", b"queued_execution_count", "running_execution_count", b"running_execution_count", "start_time", b"start_time", "state_counts", b"state_counts", "success_percent", b"success_percent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_sandbox_count", b"active_sandbox_count", "average_execution_time", b"average_execution_time", "created_sandbox_count", b"created_sandbox_count", "end_time", b"end_time", "finished_execution_count", b"finished_execution_count", "limit_counts", b"limit_counts", "phase_times", b"phase_times", "query_count", b"query_count", "queued_execution_count", b"queued_execution_count", "ready_guest_count", b"ready_guest_count", "running_execution_count", b"running_execution_count", "start_time", b"start_time", "state_counts", b"state_counts", "success_percent", b"success_percent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
