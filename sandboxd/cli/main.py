@@ -2,7 +2,7 @@
 
 import typer
 
-from sandboxd.cli import debug, doctor, execute, serve, token
+from sandboxd.cli import debug, doctor, execute, serve, token, top
 
 app = typer.Typer(
     rich_markup_mode=None,
@@ -16,6 +16,7 @@ app.command("serve", help="Start the server.")(serve.command)
 app.command("doctor", help="Say how strongly this machine can isolate, and how to do better.")(doctor.command)
 app.command("exec", help="Run a Python file, or standard input, in a sandbox.")(execute.command)
 app.command("debug", help="Run a Python file line by line: each step, or interactively.")(debug.command)
+app.command("top", help="Show what a server holds and does, live.")(top.command)
 app.add_typer(token.app, name="token", help="Where the token is; make, list and revoke tokens.")
 
 

@@ -23,7 +23,12 @@ class StatisticsSource:
     """Counts what the caller may see."""
 
     def __init__(
-        self, *, store: Store, registry: SandboxRegistry, admission: Admission, ready_guests: Callable[[], int]
+        self,
+        *,
+        store: Store,
+        registry: SandboxRegistry,
+        admission: Admission,
+        ready_guests: Callable[[], int],
     ) -> None:
         self._store = store
         self._ready_guests = ready_guests
