@@ -196,8 +196,9 @@ class _AnswerWaiter:
         self.answer: asyncio.Future[CommandDone] = asyncio.get_running_loop().create_future()
 
     def message(self, message: GuestMessage) -> None:
-        mine = isinstance(message, CommandDone) and message.command_id == self._command_id
-        if mine and not self.answer.done():
+        if not isinstance(message, CommandDone) or message.command_id != self._command_id:
+            return
+        if not self.answer.done():
             self.answer.set_result(message)
 
     def output(self, stream: OutputStream, data: bytes) -> None:
