@@ -35,14 +35,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]
     assert process.wait(timeout=30) == 0
 
 
-def _program_and_output() -> tuple[str, str]:
-    match = re.search(r"```python\n(.*?)```\s+```text\n(.*?)```", README, re.DOTALL)
-    assert match
-    return match.group(1), match.group(2)
+PROGRAMS = re.findall(r"```python\n(.*?)```\s+```text\n(.*?)```", README, re.DOTALL)
 
 
-def test_readme_program_run_as_shown_prints_what_the_readme_shows(server: dict[str, str]) -> None:
-    program, expected = _program_and_output()
+@pytest.mark.parametrize(("program", "expected"), PROGRAMS, ids=["start", "sessions", "debugging"])
+def test_readme_program_run_as_shown_prints_what_the_readme_shows(
+    server: dict[str, str], program: str, expected: str
+) -> None:
     result = subprocess.run(
         [sys.executable, "-c", program],
         env={**os.environ, **server},

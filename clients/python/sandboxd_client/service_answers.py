@@ -110,7 +110,8 @@ async def debug_steps(events: AsyncIterator[DebugEvent]) -> AsyncIterator[dict[s
         elif isinstance(event, DebugStep):
             variables = {name: item.value for name, item in event.variables.items() if item.bound}
             last = _step(event, variables, execution_id)
-            yield last
+            if not (event.event == "return" and event.function == "<module>"):
+                yield last  # the return of the whole program is what `finished` tells
         elif isinstance(event, DebugFinished):
             yield last | {
                 "event": "finished",
