@@ -21,9 +21,6 @@ _COPY_SECONDS = 15.0
 takes its time. Longer, and the guest is taken for hostile."""
 
 
-_SWEEP_AFTER_SECONDS = (0.0, 0.1, 2.0)
-
-
 def open_guest(
     guest_id: int, family: Family, *, copy_of: GuestProcess | None = None
 ) -> tuple[GuestProcess, list[int]]:
@@ -63,19 +60,21 @@ async def _copy(guest: GuestProcess, copy_id: int) -> GuestProcess:
     copy, descriptors = open_guest(copy_id, guest.family, copy_of=guest)
     refusal = _Refusal(copy_id)
     guest.listen(refusal)
+    guest.family.orders += 1
     try:
         _order(guest, copy_id, descriptors)
         await _hello(copy, refusal)
     except BaseException as error:
         copy.kill("not needed")
         if gate.withdraw(guest.pid) == 0 and copy.pidfd < 0:
-            _look_for_strays(guest.family)
+            guest.family.sweep_soon()
         if isinstance(error, _NoAnswer):
             guest.kill("did not copy itself as ordered")
         raise
     finally:
         gate.withdraw(guest.pid)
         guest.listen(None)
+        guest.family.orders -= 1
     guest.family.park(copy)
     zygote = guest.family.zygote
     zygote.guests[copy_id] = copy  # its death is theirs, and it is not retired while they live
@@ -119,13 +118,6 @@ async def _hello(copy: GuestProcess, refusal: "_Refusal") -> None:
         raise CopyFailed(problem="the copy died before it was complete")
     message = refusal.problem.result()
     raise CopyFailed(problem=message.problem[:500], too_large=message.too_large)
-
-
-def _look_for_strays(family: Family) -> None:
-    """A fork went through and nobody introduced himself: he is dead, lives hidden, or is not born yet."""
-    loop = asyncio.get_running_loop()
-    for seconds in _SWEEP_AFTER_SECONDS:
-        loop.call_later(seconds, family.sweep_strays)
 
 
 class _Refusal:

@@ -1,5 +1,6 @@
 """What a guest and its copies share: control group, user id, fork gate. It lives as long as any of them."""
 
+import asyncio
 import contextlib
 import os
 import resource
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 MOST_PROCESSES = 4096
 """Hard limit of processes and threads of a family; the soft one, which holds, follows its size."""
 _SWEEP_ROUNDS = 100
+_SWEEP_AFTER_SECONDS = (0.0, 0.1, 2.0)
+_SWEEP_AGAIN_SECONDS = 0.05
 _ROOM_BESIDE = 2
 _OLDER_COPY_DIES, _LATEST_COPY_DIES, _SESSION_DIES = 1000, 950, OOM_SCORE_ADJUSTMENT
 """oom_score_adj, in thousandths of the limit. Source: proc_pid_oom_score_adj(5)."""
@@ -60,6 +63,8 @@ class Family:
         self.cpu_percent = 100
         """Share of one core that each member may use."""
         self._release = release
+        self.orders = 0
+        """Copies in the making; their processes are no strays although nobody knows them yet."""
         self._oom_kills_seen = 0
         self._closed = False
 
@@ -124,6 +129,19 @@ class Family:
 
     # --- strays ----------------------------------------------------------------------------------
 
+    def sweep_soon(self) -> None:
+        """An ordered fork went through and nobody introduced himself: he is dead, lives hidden, or is not
+        born yet. Looks several times, never while another copy is in the making."""
+        loop = asyncio.get_running_loop()
+        for seconds in _SWEEP_AFTER_SECONDS:
+            loop.call_later(seconds, self._sweep_unless_ordered)
+
+    def _sweep_unless_ordered(self) -> None:
+        if not self.orders:
+            self.sweep_strays()
+        elif not self._closed:
+            asyncio.get_running_loop().call_later(_SWEEP_AGAIN_SECONDS, self._sweep_unless_ordered)
+
     def sweep_strays(self) -> int:
         """Kills every process of the family that is not a member. Returns how many there were.
 
@@ -141,9 +159,16 @@ class Family:
     def _pids(self) -> list[int]:
         if self.cgroup is not None:
             return self.cgroup.pids()
-        if self.uid:
-            return _processes_with("Uid:", {UID_BASE + self.uid})
-        return _processes_with("PPid:", {guest.pid for guest in self.members})
+        processes = _processes()
+        if not self.uid:  # ids are shared: only the children of a member are surely of the family
+            known = {guest.pid for guest in self.members}
+            return [pid for pid, process in processes.items() if pid in known or process.parent in known]
+        uid = UID_BASE + self.uid  # another server's guest may have the same: below our zygote only
+        return [
+            pid
+            for pid, process in processes.items()
+            if process.uid == uid and _descends(pid, self.zygote.pid, processes)
+        ]
 
     def _kill(self, pid: int) -> bool:
         """By pidfd, after another look: the number may have passed to another process."""
@@ -157,18 +182,31 @@ class Family:
             os.close(pidfd)
 
 
-def _processes_with(key: str, values: set[int]) -> list[int]:
-    """Live processes whose first number of that line in /proc/PID/status is one of `values`."""
-    found = []
+@dataclass(frozen=True, slots=True)
+class _Process:
+    parent: int
+    uid: int
+
+
+def _processes() -> dict[int, _Process]:
+    """Every live process, by its id."""
+    found = {}
     for name in os.listdir("/proc"):
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError, KeyError):
             pid = int(name)
-            fields = dict(
-                line.split(None, 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line
-            )
-            if fields["State:"][0] not in "ZX" and int(fields[key].split()[0]) in values:
-                found.append(pid)
+            text = Path(f"/proc/{pid}/status").read_text()
+            fields = {
+                key: rest.split() for key, _, rest in (line.partition(":") for line in text.split("\n"))
+            }
+            if fields["State"][0] not in ("Z", "X"):
+                found[pid] = _Process(parent=int(fields["PPid"][0]), uid=int(fields["Uid"][0]))
     return found
+
+
+def _descends(pid: int, ancestor: int, processes: dict[int, _Process]) -> bool:
+    while pid in processes and pid != ancestor:
+        pid = processes[pid].parent
+    return pid == ancestor
 
 
 def _write_oom_score(pid: int, score: int) -> None:

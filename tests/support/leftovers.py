@@ -36,7 +36,7 @@ class Leftovers:
         """What server `pid` holds now."""
         tree = _tree(pid)
         return cls(
-            descriptors=_count(f"/proc/{pid}/fd"),
+            descriptors=_descriptors(pid),
             processes=len(tree),
             zombies=sum(_is_zombie(member) for member in tree),
             cgroups=cgroups_of(pid),
@@ -96,10 +96,14 @@ def _tree(pid: int) -> list[int]:
     return found
 
 
-def _count(path: str) -> int:
+def _descriptors(pid: int) -> int:
+    """Open descriptors but those of the history, whose files come and go when it tidies up."""
+    found = 0
     with contextlib.suppress(OSError):
-        return len(os.listdir(path))
-    return 0
+        for name in os.listdir(f"/proc/{pid}/fd"):
+            with contextlib.suppress(OSError):
+                found += "/history/" not in os.readlink(f"/proc/{pid}/fd/{name}")
+    return found
 
 
 def _is_zombie(pid: int) -> bool:
