@@ -166,6 +166,15 @@ class CheckpointRing:
         """The newest state that does not lie ahead."""
         return next((entry for entry in reversed(self._entries) if not entry.ahead and entry.alive), None)
 
+    def ways_back(self) -> list[Checkpoint]:
+        """Where a session can go after a crash, best first: its own state, then those before it. The fresh
+        session counts only when it is what the session was: else it would be a loss by another name."""
+        return [
+            entry
+            for entry in reversed(self._entries)
+            if not entry.ahead and entry.alive and (entry.state is not None or entry is self.current)
+        ]
+
     def _unname(self, entry: Checkpoint) -> None:
         entry.name = ""
         self._trim()

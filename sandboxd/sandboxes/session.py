@@ -99,17 +99,17 @@ class Session:
         report = self.kept
         await self._bury()
         self.ring.drop_dead()
-        target = self.ring.current
-        if target is None and report.skipped is SkipReason.FAILED:
-            target = self.ring.latest_behind()
-        if target is not None and await self._go_to(target):
-            return SessionOutcome(
-                state=SessionState.RESTORED,
-                restored_from_execution_id=target.after_execution_id,
-                restored_from_number=target.after_execution_number,
-                reason=reason,
-                checkpoint=report,
-            )
+        # A state that was never to be kept is lost; for one that died too there may be an earlier one.
+        candidates = self.ring.ways_back() if report.skipped in (None, SkipReason.FAILED) else []
+        for target in candidates:
+            if await self._go_to(target):
+                return SessionOutcome(
+                    state=SessionState.RESTORED,
+                    restored_from_execution_id=target.after_execution_id,
+                    restored_from_number=target.after_execution_number,
+                    reason=reason,
+                    checkpoint=report,
+                )
         try:
             await self._start_fresh()
         except Unavailable as error:

@@ -1,0 +1,116 @@
+"""Processes killed from outside at random moments: the session tells truthfully what became of it."""
+
+import contextlib
+import os
+import random
+import signal
+import threading
+
+import pytest
+
+from tests.support.leftovers import cgroup_roots
+from tests.support.serving import Answer, Serving
+from tests.support.sessions import Sandbox, sandbox, wait_until
+
+_KILLS = int(os.environ.get("SANDBOXD_KILLS", "30"))
+_COUNT = "try: x += 1\nexcept NameError: x = 1\nprint(x)"
+
+
+class _Told:
+    """What a session should hold by what its answers say."""
+
+    def __init__(self, one: Sandbox) -> None:
+        self._one = one
+        self._after = {0: 0}
+        self._now = 0
+
+    def execute(self) -> Answer:
+        answer = self._one.run(_COUNT, seconds=10)
+        restored = self._after.get(answer.result.session.restored_from_execution_number, 0)
+        if answer.state == "SUCCEEDED":
+            # A loss between two executions is told by the next one, which has run on what was left.
+            base = {"KEPT": self._now, "RESTORED": restored, "LOST": 0}[answer.session]
+            assert int(answer.stdout) == base + 1, answer.result.session
+            self._now = base + 1
+        else:
+            self._now = {"RESTORED": restored, "LOST": 0}[answer.session]
+        self._after[answer.execution.number] = self._now
+        return answer
+
+
+def _processes(server: Serving) -> list[int]:
+    """Processes of the families that hold more than one: a session and its kept states."""
+    found = []
+    for root in cgroup_roots(server.pid)[:1]:
+        for group in root.glob("guest-*"):
+            try:
+                pids = [int(line) for line in (group / "cgroup.procs").read_text().split()]
+            except OSError:
+                continue
+            found += pids if len(pids) > 1 else []
+    return found
+
+
+def _kill(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(60 + 5 * _KILLS)
+def test_guest_killed_at_random_moments_tells_the_truth(leak_free: Serving) -> None:
+    if not cgroup_roots(leak_free.pid):
+        pytest.skip("kernel: no usable control groups to find the guests by")
+    chance = random.Random()
+    outcomes: dict[str, int] = {}
+    with sandbox(leak_free) as one:
+        told = _Told(one)
+        told.execute()
+        for _ in range(_KILLS):
+            one.settled()
+            victims = chance.sample(_processes(leak_free), k=1)
+            pause = chance.uniform(0, 0.03)
+            killer = threading.Timer(pause, lambda pids=victims: [_kill(pid) for pid in pids])
+            killer.start()
+            for _ in range(chance.randrange(1, 4)):
+                answer = told.execute()
+                outcomes[answer.session] = outcomes.get(answer.session, 0) + 1
+            killer.join()
+            told.execute()
+    assert "LOST" not in outcomes, outcomes
+
+
+def test_session_and_its_latest_state_killed_together_go_back_further(leak_free: Serving) -> None:
+    if not cgroup_roots(leak_free.pid):
+        pytest.skip("kernel: no usable control groups to find the guests by")
+    with sandbox(leak_free) as one:
+        for number in range(3):
+            one.run(f"x = {number}")
+        one.settled()
+        newest = sorted(_processes(leak_free), key=_start_time)
+        for pid in (newest[0], newest[-1]):  # the session is the oldest process, its last copy the youngest
+            _kill(pid)
+        answer = one.run("print(x)")
+        assert answer.session == "RESTORED"
+        assert answer.result.session.restored_from_execution_number == 2
+        assert one.value("x") == 1
+
+
+def _start_time(pid: int) -> tuple[int, int]:
+    with open(f"/proc/{pid}/stat") as file:
+        return int(file.read().rpartition(")")[2].split()[19]), pid
+
+
+def test_killed_zygote_loses_the_session_and_says_so(leak_free: Serving) -> None:
+    with sandbox(leak_free) as one:
+        one.run("x = 1")
+        one.settled()
+        zygote = leak_free.zygote_pid
+        _kill(zygote)
+        wait_until(lambda: leak_free.zygote_pid != zygote, seconds=20, what="there is another zygote")
+        answer = one.run("print('x' in dir())")
+        if answer.state == "SUCCEEDED":
+            assert (answer.session, answer.stdout) == ("LOST", "False")
+        else:
+            assert (answer.state, answer.session) == ("ABORTED", "LOST")
+        wait_until(lambda: one.run("1").state == "SUCCEEDED", seconds=20, what="it works again")
