@@ -1,4 +1,4 @@
-"""What the way to a database costs: the guard, 100 rows and 100 000 rows into a guest, a schema of 200 tables.
+"""What the way to a database costs: the guard, 100 and 100 000 rows into a guest, a schema of 200 tables.
 
     python -m benchmarks.database [--json] [--check] [--only guard,rows,frame,schema]
 

@@ -52,19 +52,27 @@ def postgres() -> Iterator[PostgresServer]:
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def shop(postgres: PostgresServer) -> PostgresServer:
     """The server with the sample tables, secrets, a hardened reader and a role without rights taken away."""
-    connection = await asyncpg.connect(postgres.url("postgres"))
+    owner = await asyncpg.connect(postgres.url("postgres"))
+    await owner.execute("CREATE ROLE plain_reader LOGIN; GRANT pg_read_all_data TO plain_reader")
+    await owner.execute("CREATE DATABASE soft")  # stays as a new server is: nothing is revoked
+    await owner.execute("CREATE DATABASE served")  # for a server under test, which writes
+    await owner.close()
+    for name in ("postgres", "served"):
+        await _fill(postgres, name)
+    return postgres
+
+
+async def _fill(postgres: PostgresServer, database: str) -> None:
+    connection = await asyncpg.connect(postgres.url("postgres", database))
     await load_postgres(connection)
     await connection.execute(_SECRETS)
-    await connection.execute("CREATE ROLE plain_reader LOGIN; GRANT pg_read_all_data TO plain_reader")
-    await connection.execute("CREATE DATABASE soft")  # stays as a new server is: nothing is revoked
-    await postgres.harden("postgres", READER)
+    await postgres.harden(database, READER)
     await connection.execute(
         f"REVOKE ALL ON api_keys, salaries FROM {READER};"
         f"GRANT UPDATE (processed, title) ON documents TO {READER};"
         f"GRANT INSERT, DELETE ON pipeline_input TO {READER}"
     )
     await connection.close()
-    return postgres
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

@@ -25,6 +25,8 @@ from tests.database.engines import Desk
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 _ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
+_OVERRUN = 2.0
+"""Seconds beyond a limit: 0.3 to 0.7 on a quiet machine, while tests share their cores and start workers."""
 _EARLY = (SqlTooComplex, SqlSyntaxError, SqlDataError, SqlUndefined, DialectUnsupported, SqlFunctionDenied)
 _ENGINES = pytest.mark.parametrize("engine", ["sqlite", "postgres"])
 
@@ -34,7 +36,7 @@ async def test_endless_query_ends_at_its_limit(engine: str, desk: Desk) -> None:
     start = time.monotonic()
     with pytest.raises((QueryTimeLimit, TemporarySpaceLimit)):
         await desk.ask(engine, _ENDLESS, timeout=0.5)
-    assert time.monotonic() - start < 0.5 + 0.7
+    assert time.monotonic() - start < 0.5 + _OVERRUN
 
 
 @pytest.mark.parametrize(
@@ -49,7 +51,7 @@ async def test_statement_that_ignores_every_interrupt_is_killed(sql: str, desk: 
     start = time.monotonic()
     with pytest.raises((QueryTimeLimit, ValueBytesLimit)):
         await desk.ask("sqlite", sql, timeout=0.3)
-    assert time.monotonic() - start < 0.3 + 0.7
+    assert time.monotonic() - start < 0.3 + _OVERRUN
     assert (await desk.ask("sqlite", "SELECT 1")).rows == [(1,)]
 
 
@@ -117,7 +119,7 @@ async def test_cancelled_query_frees_its_worker_at_once(engine: str, desk: Desk)
     start = time.monotonic()
     with pytest.raises(asyncio.CancelledError):
         await asking
-    assert time.monotonic() - start < 0.7
+    assert time.monotonic() - start < _OVERRUN
     assert set(desk.gateway.worker_pids) & before
 
 

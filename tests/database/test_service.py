@@ -20,7 +20,7 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def both(tmp_path_factory: pytest.TempPathFactory, shop: PostgresServer) -> Iterator[Server]:
     settings = {
-        "databases__shop__url": shop.url(READER),
+        "databases__shop__url": shop.url(READER, "served"),
         "databases__shop__writable": "documents",
         "sample_database": "true",
     }

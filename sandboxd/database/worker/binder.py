@@ -33,7 +33,7 @@ def bind(
     order: dict[str, int] = {}
     pieces, position, marks = [], 0, 0
     for token in lexed.tokens:
-        marks += token.kind is TokenKind.POSITIONAL or (token.name == "?" and bool(positional))
+        marks += token.kind == TokenKind.POSITIONAL or (token.name == "?" and bool(positional))
         name = _parameter_name(token, given, marks, has_positions=bool(positional))
         if name is None:
             continue
@@ -52,7 +52,7 @@ def _parameter_name(
     token: Token, given: Mapping[str, Value], marks: int, *, has_positions: bool
 ) -> str | None:
     """The key in `given` that a token refers to; None when it is no parameter."""
-    if token.kind is TokenKind.NAMED:
+    if token.kind == TokenKind.NAMED:
         if token.name not in given and token.depth > 0:
             return None  # a slice such as `tags[1:n]`
         if token.name not in given:
@@ -60,9 +60,9 @@ def _parameter_name(
             raise _refusal(f"parameter :{token.name} is not given", hint=hint, parameter=token.name)
         return token.name
     is_mark = token.name == "?" and (
-        token.kind is TokenKind.POSITIONAL or (has_positions and token.kind is TokenKind.OPERATOR)
+        token.kind == TokenKind.POSITIONAL or (has_positions and token.kind == TokenKind.OPERATOR)
     )
-    if token.kind is not TokenKind.POSITIONAL and not is_mark:
+    if token.kind != TokenKind.POSITIONAL and not is_mark:
         return None
     if not has_positions:
         written = "?" if is_mark else f"${token.name}"
@@ -76,7 +76,7 @@ def _parameter_name(
 def fingerprint(lexed: LexedText) -> str:
     """Sixteen hex digits, shared by statements that differ only in literals, blanks and case of words."""
     parts = [
-        "?" if token.kind in {TokenKind.STRING, TokenKind.NUMBER} else f"{token.kind.value}{token.name}"
+        "?" if token.kind in {TokenKind.STRING, TokenKind.NUMBER} else token.kind + token.name
         for token in lexed.tokens
     ]
     return hashlib.sha256("\0".join(parts).encode("utf-8", "replace")).hexdigest()[:16]

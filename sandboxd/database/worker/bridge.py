@@ -139,24 +139,24 @@ _CAST_NAMES = {
 
 def _refuse_functions(tokens: list[Token]) -> None:
     for token, following in pairwise(tokens):
-        if following.name == "(" and token.kind is TokenKind.WORD and token.name in UNSUPPORTED_FUNCTIONS:
+        if following.name == "(" and token.kind == TokenKind.WORD and token.name in UNSUPPORTED_FUNCTIONS:
             raise unsupported(token.name)
 
 
 def _is_called_for(tokens: list[Token]) -> bool:
-    has_sign = any(token.kind is TokenKind.OPERATOR and token.name in ("+", "-") for token in tokens)
+    has_sign = any(token.kind == TokenKind.OPERATOR and token.name in ("+", "-") for token in tokens)
     for index, token in enumerate(tokens):
         following = tokens[index + 1] if index + 1 < len(tokens) else None
-        if token.kind is TokenKind.CAST or (token.kind is TokenKind.OPERATOR and token.name in _OPERATORS):
+        if token.kind == TokenKind.CAST or (token.kind == TokenKind.OPERATOR and token.name in _OPERATORS):
             return True
-        if token.kind is not TokenKind.WORD or (index and tokens[index - 1].name == "."):
+        if token.kind != TokenKind.WORD or (index and tokens[index - 1].name == "."):
             continue
         if token.name in _ALWAYS or (has_sign and token.name in _MOMENTS):
             return True
         if following is None:
             continue
         if (following.name == "(" and token.name in _BEFORE_BRACKET) or (
-            following.kind is TokenKind.STRING and token.name in _BEFORE_STRING
+            following.kind == TokenKind.STRING and token.name in _BEFORE_STRING
         ):
             return True
         if (token.name, following.name) in (("distinct", "on"), ("at", "time")):

@@ -99,7 +99,7 @@ _PLAIN: dict[type, tuple[_Plain, Any]] = {
 
 
 def column_of(cells: Sequence[Any]) -> Column:
-    """One column, packed when its cells are of one plain type."""
+    """One column, packed when its cells are of one plain type. Engines give no integer beyond 64 bits."""
     kinds = set(map(type, cells))
     nulls: list[int] = []
     if type(None) in kinds and len(kinds) == 2:
@@ -107,7 +107,7 @@ def column_of(cells: Sequence[Any]) -> Column:
         nulls = [position for position, cell in enumerate(cells) if cell is None]
     kind = kinds.pop() if len(kinds) == 1 else None
     plain = _PLAIN.get(kind) if kind is not None else None
-    if plain is None or (kind is int and cells and not _fits(cells, nulls)):
+    if plain is None:
         return values.ValueColumn([typed(cell) for cell in cells])
     build, filler = plain
     if not nulls:
@@ -118,31 +118,27 @@ def column_of(cells: Sequence[Any]) -> Column:
     return build(filled, nulls)
 
 
-def _fits(cells: Sequence[Any], nulls: list[int]) -> bool:
-    numbers = [cell for cell in cells if cell is not None] if nulls else cells
-    return max(numbers) in _INT64 and min(numbers) in _INT64
-
-
 _FIXED_SIZES: dict[type, int] = {
     type(None): 1, bool: 1, int: 8, float: 8, Decimal: 16, datetime: 12, date: 8, time: 8, UUID: 16,
     timedelta: 8, Interval: 16,
 }  # fmt: skip
 
 
-def size_of(cells: Iterable[Any]) -> int:
+def size_of(cells: Sequence[Any]) -> int:
     """About how many bytes the cells of a column take."""
-    cells = tuple(cells)
-    total = 0
-    for kind in set(map(type, cells)):
-        fixed = 16 if issubclass(kind, UUID) else _FIXED_SIZES.get(kind)
-        same = cells if len(set(map(type, cells))) == 1 else [cell for cell in cells if type(cell) is kind]
-        if fixed is not None:
-            total += fixed * len(same)
-        elif issubclass(kind, str | bytes):
-            total += sum(map(len, same))
-        else:
-            total += sum(len(str(cell)) for cell in same)
-    return total
+    kinds = set(map(type, cells))
+    if len(kinds) == 1:
+        return _size_of_kind(kinds.pop(), cells)
+    return sum(_size_of_kind(kind, [cell for cell in cells if type(cell) is kind]) for kind in kinds)
+
+
+def _size_of_kind(kind: type, cells: Sequence[Any]) -> int:
+    fixed = 16 if issubclass(kind, UUID) else _FIXED_SIZES.get(kind)
+    if fixed is not None:
+        return fixed * len(cells)
+    if issubclass(kind, str | bytes):
+        return sum(map(len, cells))
+    return sum(len(str(cell)) for cell in cells)
 
 
 class RowCollector:

@@ -2,6 +2,7 @@
 
 import asyncio
 import ctypes
+import gc
 import logging
 import os
 import resource
@@ -53,6 +54,8 @@ class WorkerService:
             if not isinstance(opened, OpenDatabases):
                 return
             self._open(opened)
+            gc.collect()
+            gc.freeze()
             self.send(protocol.WorkerReady(pid=os.getpid()))
             while (request := protocol.receive_request(self.host_socket)) is not None:
                 self._answer(request)
@@ -106,9 +109,11 @@ class WorkerService:
         timing.fingerprint = plan.fingerprint
         self.send(_judged(request, plan, timing.parse_us))
         start = time.perf_counter()
+        gc.disable()  # rows are a hundred thousand new tuples and no cycle
         try:
             collector, affected = served.run(plan, request, _SocketSink(self, request.request_id))
         finally:
+            gc.enable()
             timing.engine_us = microseconds_since(start)
         warnings = [f"bridged to SQLite: {', '.join(plan.bridged)}"] if plan.bridged else []
         self.send(

@@ -39,7 +39,7 @@ def check_tokens(
                 raise _function_denied(name)
             if name in functions.allowed:
                 called[name] = None
-            elif token.kind is TokenKind.QUOTED or name not in WORDS_BEFORE_BRACKET:
+            elif token.kind == TokenKind.QUOTED or name not in WORDS_BEFORE_BRACKET:
                 unexplained.append(name)
         elif _is(tokens, index - 1, ".") and name in functions.denied and name not in columns:
             # PostgreSQL calls pg_sleep for `(0.2).pg_sleep`.
@@ -54,7 +54,7 @@ def _check_postgres_word(tokens: list[Token], index: int, name: str) -> None:
         raise Refusal(Reason.OBJECT_DENIED, Layer.GUARD, text, type=name)
     if (
         name in DENIED_WORDS
-        and tokens[index].kind is TokenKind.WORD
+        and tokens[index].kind == TokenKind.WORD
         and not _is(tokens, index - 1, ".")
         and not (index and tokens[index - 1].name == "as")
     ):
@@ -104,7 +104,7 @@ def _alias_name(node: exp.Expr, dialect: Dialect) -> str:
 
 def _is_sampling(tokens: list[Token], index: int) -> bool:
     """`TABLESAMPLE SYSTEM (10)` names a method, which PostgreSQL keeps among its functions."""
-    is_method = tokens[index].kind is TokenKind.WORD and tokens[index].name in ("system", "bernoulli")
+    is_method = tokens[index].kind == TokenKind.WORD and tokens[index].name in ("system", "bernoulli")
     return is_method and index > 0 and tokens[index - 1].name == "tablesample"
 
 
@@ -112,7 +112,7 @@ def _is(tokens: list[Token], index: int, sign: str) -> bool:
     if not 0 <= index < len(tokens):
         return False
     token = tokens[index]
-    return token.kind is TokenKind.PUNCTUATION and token.name == sign
+    return token.kind == TokenKind.PUNCTUATION and token.name == sign
 
 
 def _folded(token: Token, dialect: Dialect) -> str:
