@@ -1,5 +1,6 @@
 """`sandboxd doctor`: what this machine gives, layer by layer, and what would make it better."""
 
+import asyncio
 import os
 import shutil
 import socket
@@ -47,6 +48,7 @@ def command(
         isolation = probe_host(without=settings.without_layers)
         try:
             checks = [_directory(settings), _token(settings), _port(settings), _python(), _disk(settings)]
+            checks += asyncio.run(_databases(settings))
             reaches = isolation.grade.reaches(settings.floor)
             _report(settings, isolation, checks, reaches=reaches, as_json=as_json)
         finally:
@@ -162,3 +164,25 @@ def _disk(settings: "Settings") -> Check:
         detail=f"{free >> 20} MiB free at {parent}",
         fix=f"free some space: history and audit need {_LOW_DISK_BYTES >> 20} MiB",
     )
+
+
+async def _databases(settings: "Settings") -> list[Check]:
+    """Whether each database opens, and its role is one to run an agent's SQL as."""
+    from sandboxd.database.audit import MemoryAudit
+    from sandboxd.database.errors import QueryError
+    from sandboxd.database.gateway import DatabaseGateway
+
+    if not settings.databases:
+        return []  # the sample is built when the server starts
+    named = tuple(database.named(name) for name, database in settings.databases.items())
+    checks = []
+    async with DatabaseGateway(named, audit=MemoryAudit(), max_workers=1) as gateway:
+        for name in settings.databases:
+            try:
+                version, warnings = await gateway.check(name)
+            except QueryError as error:
+                checks.append(Check(name=f"database {name}", ok=False, detail=error.problem, fix=error.hint))
+            else:
+                detail = "; ".join([version, *warnings])
+                checks.append(Check(name=f"database {name}", ok=True, detail=detail))
+    return checks
