@@ -49,7 +49,7 @@ class DatabaseServicer(database_service_pb2_grpc.DatabaseServiceServicer):
 
     def _events(self, sandbox: Sandbox, request: pb.QueryRequest) -> AsyncGenerator[QueryEvent, None]:
         grant = self._grant(sandbox, request.database)
-        asker = Asker(principal=sandbox.owner, user_id=sandbox.user_id, sandbox_id=sandbox.id)
+        asker = Asker(principal=current_caller().name, user_id=sandbox.user_id, sandbox_id=sandbox.id)
         return self._gateway.query(
             QueryRequest(
                 asker=asker,
@@ -97,7 +97,7 @@ class DatabaseServicer(database_service_pb2_grpc.DatabaseServiceServicer):
         size = requests.page_size(
             request.page_size, default=_DEFAULT_QUERIES_PAGE, most=_LARGEST_QUERIES_PAGE
         )
-        wanted = database_requests.audit_filter(request, principal=current_caller().name)
+        wanted = database_requests.audit_filter(request, principal=current_caller().visible_owner or "")
         try:
             entries, token = await self._audit.list(wanted, page_size=size, page_token=request.page_token)
         except ValueError:
@@ -110,7 +110,7 @@ class DatabaseServicer(database_service_pb2_grpc.DatabaseServiceServicer):
 
     def _find(self, sandbox_id: str) -> Sandbox:
         sandbox_id = requests.identifier(sandbox_id, "sandbox_id")
-        sandbox = self._registry.get(owner=current_caller().name, sandbox_id=sandbox_id)
+        sandbox = self._registry.get(owner=current_caller().visible_owner, sandbox_id=sandbox_id)
         sandbox.require_active()
         return sandbox
 

@@ -1,11 +1,16 @@
 """The whole way through server and client: the wish-list on both engines, errors, the audit."""
 
+import os
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
 from sandboxd_client import Client, DatabaseGrant, SandboxService, WriteGrant, errors
 
+from examples import granted_writes
 from tests.database import wishlist
 from tests.database.conftest import READER
 from tests.database.postgres_server import PostgresServer
@@ -171,3 +176,32 @@ async def test_database_that_is_not_granted_looks_missing(database: str, service
             await service.query_database(sandbox_id, "SELECT 1", database=name)
         texts.append(str(caught.value).replace(name, "?"))
     assert texts[0] == texts[1]
+
+
+async def test_example_runs_as_it_is_shown(
+    database: str, both: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if database == "shop":
+        pytest.skip("the example asks the sample database")
+    await granted_writes.main(both.tcp, both.token)
+    shown = capsys.readouterr().out
+    assert "users since 2024: 61" in shown
+    assert "refused: UPDATE of documents (processed) is not granted" in shown
+    assert "granted: 1 row changed" in shown
+
+
+async def test_server_does_not_start_as_superuser(
+    database: str, tmp_path: Path, shop: PostgresServer
+) -> None:
+    if database == "sample":
+        pytest.skip("SQLite has no roles")
+    environment = {"SANDBOXD_DATABASES__SHOP__URL": shop.url("postgres"), "PATH": os.environ["PATH"]}
+    places = ["--port", "0", "--data-directory", str(tmp_path)]
+    ended = subprocess.run(
+        [sys.executable, "-m", "sandboxd", "serve", *places],
+        env=environment, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert ended.returncode != 0
+    assert "SUPERUSER" in ended.stdout + ended.stderr
+    assert "harden_postgres.sql" in ended.stdout + ended.stderr
+    assert "Traceback" not in ended.stdout + ended.stderr
