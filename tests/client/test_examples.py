@@ -12,6 +12,7 @@ from tests.support.server_process import Server
 _EXAMPLES = Path(__file__).parents[2] / "examples"
 
 _PROMISES = {
+    "best_of.py": ["candidate 1: IndexError", "candidate 2 wins", "the session goes on with {'kind': 'line'"],
     "quickstart.py": ["16", "failed | IndexError", "timed_out | ", "3 prices are still there"],
     "agent_loop.py": ["turn 1: failed: ", "nltk", "turn 2: failed: NameError", "turn 3: value: (3, 'quick')"],
     "analyze_orders.py": ["columns: ", "north", "total: 620.0"],
