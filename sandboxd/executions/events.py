@@ -49,11 +49,16 @@ class Dropped:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NotKept:
+    """Stands for all events of an execution of before a restart, but the last."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
     """The last event; the result is in the execution."""
 
 
-EventBody = Queued | Started | OutputWritten | LogEntry | Inspected | Dropped | Ended
+EventBody = Queued | Started | OutputWritten | LogEntry | Inspected | Dropped | NotKept | Ended
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +68,14 @@ class Event:
     sequence: int
     time_ns: int
     body: EventBody
+
+
+def past_events(*, after_sequence: int, time_ns: int) -> tuple[Event, Event]:
+    """What is left of the events of an execution of before a restart; their count is no longer known."""
+    return (
+        Event(sequence=after_sequence + 1, time_ns=time_ns, body=NotKept()),
+        Event(sequence=after_sequence + 2, time_ns=time_ns, body=Ended()),
+    )
 
 
 class EventLog:

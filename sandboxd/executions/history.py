@@ -42,6 +42,17 @@ class ExecutionHistory:
             raise RequestIdReused()
         return live
 
+    async def retried(
+        self, *, owner: str, request_id: str, sandbox_id: str, code: str
+    ) -> LiveExecution | None:
+        """The first execution of a request whose sandbox has ended since; raises `RequestIdReused`."""
+        record = await self._store.by_request(owner, request_id)
+        if record is None:
+            return None
+        if (record.sandbox_id, record.code) != (sandbox_id, code):
+            raise RequestIdReused()
+        return await self.get(owner=owner, execution_id=record.id)
+
     async def begin(self, live: LiveExecution) -> LiveExecution:
         """Records it before it runs; returns the earlier one when its request id was used before."""
         execution, request = live.execution, live.execution.request

@@ -24,6 +24,8 @@ class LiveExecution:
         self.refused: SandboxdError | None = None
         """Why it could not be run at all; the call ends with it."""
         self.task: asyncio.Task[None] | None = None
+        self.past = False
+        """Whether it was read back from the store, without its events."""
         self._finished = asyncio.Event()
         self._result_bytes = 0
 
@@ -41,6 +43,7 @@ class LiveExecution:
     def of_the_past(cls, execution: Execution) -> "LiveExecution":
         """One that ended before; its events are no longer kept but the last."""
         live = cls(execution, events=EventLog(budget_bytes=0))
+        live.past = True
         live.finish()
         return live
 

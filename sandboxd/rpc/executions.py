@@ -13,7 +13,8 @@ from sandboxd_api.v1 import execution_service_pb2 as pb
 from sandboxd.accounts.principals import acting_user
 from sandboxd.catalog.analyses import ANALYSES
 from sandboxd.channel.messages import Input
-from sandboxd.errors import InvalidArgument
+from sandboxd.errors import InvalidArgument, SandboxNotFound
+from sandboxd.executions.events import past_events
 from sandboxd.executions.history import ExecutionHistory
 from sandboxd.executions.live import LiveExecution
 from sandboxd.executions.model import ExecutionKind, ExecutionRequest
@@ -99,9 +100,7 @@ class ExecutionServicer(execution_service_pb2_grpc.ExecutionServiceServicer):
     def Debug(self, request: pb.DebugRequest, context: _Context) -> Any:
         return self._debugging.debug(request)
 
-    def DebugSession(
-        self, request_iterator: AsyncIterator[pb.DebugSessionRequest], context: _Context
-    ) -> Any:
+    def DebugSession(self, request_iterator: AsyncIterator[pb.DebugSessionRequest], context: _Context) -> Any:
         return self._debugging.session(request_iterator)
 
     async def QueryTrace(self, request: pb.QueryTraceRequest, context: _Context) -> pb.QueryTraceResponse:
@@ -146,6 +145,11 @@ class ExecutionServicer(execution_service_pb2_grpc.ExecutionServiceServicer):
     ) -> AsyncIterator[pb.WatchExecutionResponse]:
         live = await self._find(request.execution_id)
         after = request.after_sequence
+        if live.past and after >= 0:
+            ended = live.execution.end_time or live.execution.create_time
+            for past in past_events(after_sequence=after, time_ns=int(ended.timestamp() * 1e9)):
+                yield pb.WatchExecutionResponse(event=responses.event(past, live))
+            return
         if after < 0 or (live.done and after > live.events.last_sequence):
             raise InvalidArgument(
                 field="after_sequence",
@@ -160,7 +164,13 @@ class ExecutionServicer(execution_service_pb2_grpc.ExecutionServiceServicer):
         self, request: pb.ExecuteRequest | pb.StreamExecuteRequest, kind: _Kind
     ) -> LiveExecution:
         sandbox_id = requests.identifier(request.sandbox_id, "sandbox_id")
-        sandbox = self._registry.get(owner=current_caller().visible_owner, sandbox_id=sandbox_id)
+        try:
+            sandbox = self._registry.get(owner=current_caller().visible_owner, sandbox_id=sandbox_id)
+        except SandboxNotFound:
+            earlier = await self._retried(request)
+            if earlier is None:
+                raise
+            return earlier
         run = requests.execution(
             code=request.code,
             request_id_text=request.request_id,
@@ -168,6 +178,18 @@ class ExecutionServicer(execution_service_pb2_grpc.ExecutionServiceServicer):
             target=Target(limits=sandbox.spec.limits, kind=kind),
         )
         return await self._executions.start(sandbox, run)
+
+    async def _retried(self, request: pb.ExecuteRequest | pb.StreamExecuteRequest) -> LiveExecution | None:
+        """The first execution of a retried request whose sandbox has ended, for example by a restart."""
+        request_id = requests.request_id(request.request_id)
+        if not request_id:
+            return None
+        return await self._history.retried(
+            owner=current_caller().name,
+            request_id=request_id,
+            sandbox_id=request.sandbox_id,
+            code=request.code,
+        )
 
     async def _outcome(self, live: LiveExecution) -> execution_pb2.Execution:
         try:

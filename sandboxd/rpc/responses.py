@@ -347,6 +347,8 @@ def event(value: events.Event, live: LiveExecution) -> execution_event_pb2.Execu
             message.dropped.stderr_dropped_bytes = value.body.stderr_bytes
             message.dropped.dropped_log_entry_count = value.body.log_entries
             message.dropped.reason = execution_event_pb2.EventsDropped.REASON_LIMIT
+        case events.NotKept():
+            message.dropped.reason = execution_event_pb2.EventsDropped.REASON_NOT_KEPT
         case events.Ended():
             message.finished.execution.CopyFrom(execution(live.execution))
     return message

@@ -74,7 +74,7 @@ class ExecutionHistory:
         self.stored: dict[tuple[str, str], int] = {}
         """Bytes by (owner, user_id); corrected after each pruning."""
         self.requests: RequestIds[ExecutionRecord] = RequestIds(
-            pending=writer.pending_execution, stored=self._by_request
+            pending=writer.pending_execution, stored=self.by_request
         )
 
     async def begin(self, record: ExecutionRecord) -> Begun | Duplicate[ExecutionRecord]:
@@ -164,7 +164,8 @@ class ExecutionHistory:
             return record
         return await self._one(executions.c.id == record.id) or record
 
-    async def _by_request(self, owner: str, request_id: str) -> ExecutionRecord | None:
+    async def by_request(self, owner: str, request_id: str) -> ExecutionRecord | None:
+        """The execution that a request id of this owner's stands for."""
         return await self._one(and_(executions.c.owner == owner, executions.c.request_id == request_id))
 
     async def _one(self, condition: ColumnElement[bool]) -> ExecutionRecord | None:
