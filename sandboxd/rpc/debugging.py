@@ -167,7 +167,7 @@ class _Session:
             return
         command = debug_requests.command(request)
         resumes = isinstance(command, debug.ResumeRun) and command.mode not in ("back", "reverse")
-        if isinstance(command, debug.ResumeRun) or isinstance(command, debug.PauseRun):
+        if isinstance(command, debug.ResumeRun | debug.PauseRun):
             self.writer.awaits_stop(request.command_id)
         self._feed.send(command, resumes=resumes)
 

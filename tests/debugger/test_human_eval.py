@@ -19,5 +19,6 @@ def _tasks() -> list[Any]:
 @pytest.mark.parametrize("task", _tasks(), ids=lambda task: task.replace("/", "-"))
 def test_a_solution_steps_as_the_reference_says(task: str) -> None:
     problem = PROBLEMS[task]
-    source = f"{problem['prompt']}{problem['canonical_solution']}\n{problem['test']}\ncheck({problem['entry_point']})\n"
+    solution = problem["prompt"] + problem["canonical_solution"]
+    source = f"{solution}\n{problem['test']}\ncheck({problem['entry_point']})\n"
     assert_same_as_reference(source)

@@ -26,7 +26,9 @@ for n in range(3):  # @loop
     items.append(n)  # @body
 end = len(items)  # @end
 """
-MARKS = {mark: number for number, line in enumerate(PROGRAM.splitlines(), 1) for mark in re.findall("@(.*)", line)}
+MARKS = {
+    mark: number for number, line in enumerate(PROGRAM.splitlines(), 1) for mark in re.findall("@(.*)", line)
+}
 
 
 def go(mode: str, line: int = 0) -> debug.ResumeRun:
@@ -85,7 +87,9 @@ def test_run_to_line_stops_there() -> None:
 
 def test_over_in_recursion_stays_in_its_frame() -> None:
     source = "def f(n):\n    if n:\n        f(n - 1)\n    return n\nf(3)\n"
-    traced = session(go("over"), go("over"), source=source, breakpoints=[debug.Breakpoint(line=3, hit_count=1)])
+    traced = session(
+        go("over"), go("over"), source=source, breakpoints=[debug.Breakpoint(line=3, hit_count=1)]
+    )
     depths = [len(stop.stack) for stop in stops(traced)[:1]]
     assert depths == [2]
 
@@ -193,3 +197,21 @@ def test_a_detached_run_goes_on_without_stops() -> None:
     traced = session(debug.DetachRun(command_id=1), breakpoints=[debug.Breakpoint(line=MARKS["body"])])
     assert len(stops(traced)) == 1
     assert traced.namespace["end"] == 3
+
+
+QUIET = {"record_trace": False, "stream_steps": False}
+
+
+def test_without_a_trace_breakpoints_stop_and_steps_work_from_there() -> None:
+    traced = session(go("over"), go("out"), go("continue"), at="first call", **QUIET)
+    assert lines(traced)[:3] == ["first call", "second call", "return twice"]
+    assert [frame.function for frame in stops(traced)[0].stack] == ["<module>", "twice"]
+    assert stops(traced)[0].stack[0].line == MARKS["call"]
+    assert traced.namespace["end"] == 3
+
+
+def test_without_a_trace_each_hit_of_a_breakpoint_stops() -> None:
+    traced = session(at="body", **QUIET)
+    assert [stop.line for stop in stops(traced)] == [MARKS["body"]] * 3
+    condition = [debug.Breakpoint(line=MARKS["body"], condition="n == 1")]
+    assert len(stops(session(breakpoints=condition, **QUIET))) == 1

@@ -10,10 +10,15 @@ from tests.debugger.harness import Traced, trace_program
 ATTACKS = {"settrace": "import sys\nsys.settrace(None)\nx = 1\ny = 2\n"}
 if sys.version_info >= (3, 12):
     ATTACKS = {
-        "free the tool": "import sys\ntry:\n    sys.monitoring.free_tool_id(0)\nexcept ValueError:\n    pass\nx = 1\n",
-        "set no events": "import sys\ntry:\n    sys.monitoring.set_events(0, 0)\nexcept ValueError:\n    pass\nx = 1\n",
+        "free the tool": (
+            "import sys\ntry:\n    sys.monitoring.free_tool_id(0)\nexcept ValueError:\n    pass\nx = 1\n"
+        ),
+        "set no events": (
+            "import sys\ntry:\n    sys.monitoring.set_events(0, 0)\nexcept ValueError:\n    pass\nx = 1\n"
+        ),
         "local events": (
-            "import sys\ndef f():\n    return 1\ntry:\n    sys.monitoring.set_local_events(0, f.__code__, 0)\n"
+            "import sys\ndef f():\n    return 1\n"
+            "try:\n    sys.monitoring.set_local_events(0, f.__code__, 0)\n"
             "except ValueError:\n    pass\nf()\n"
         ),
     }

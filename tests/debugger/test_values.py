@@ -115,7 +115,10 @@ def test_what_is_cut_is_said() -> None:
 
 
 def test_numpy_and_pandas_are_shown_by_shape() -> None:
-    source = "import numpy as np, pandas as pd\na = np.zeros((3, 4))\na[1] = 5\nd = pd.DataFrame({'x': [1, 2]})\nd['y'] = 1.5\nn = 1\n"
+    source = (
+        "import numpy as np, pandas as pd\na = np.zeros((3, 4))\na[1] = 5\n"
+        "d = pd.DataFrame({'x': [1, 2]})\nd['y'] = 1.5\nn = 1\n"
+    )
     traced = trace_program(source)
     assert traced.error is None
     assert changes_of(traced, "a")[0].startswith("ndarray(3x4 float64")
@@ -132,7 +135,10 @@ def test_objects_die_when_they_would_untraced() -> None:
 
 
 def test_giant_objects_cost_no_long_step() -> None:
-    source = "a = list(range(3_000_000))\na[5] = 1\nd = dict.fromkeys(range(500_000))\nd[1] = 2\ns = 'x' * 50_000_000\ns += 'y'\nn = 1\n"
+    source = (
+        "a = list(range(3_000_000))\na[5] = 1\nd = dict.fromkeys(range(500_000))\nd[1] = 2\n"
+        "s = 'x' * 50_000_000\ns += 'y'\nn = 1\n"
+    )
     start = time.process_time()
     exec(compile(source, "plain", "exec"), {})
     plain = time.process_time() - start

@@ -25,7 +25,6 @@ from sandboxd.guest.debug.trace import Folded, StepRow, Trace
 from sandboxd.guest.debug.values import exception_summary, type_name
 from sandboxd.guest.debug.wire import bytes_field
 
-
 _FOLDED_AHEAD = 1500
 """Steps between two stops up to which going on is quicker than starting from a keyframe."""
 
@@ -52,6 +51,7 @@ class Control:
         recorder: Recorder,
         stepping: Stepping,
         stop_at_entry: bool,
+        breakpoints_only: bool = False,
     ) -> None:
         self._run_id = run_id
         self._line = line
@@ -67,6 +67,9 @@ class Control:
         """The state at the last stop, and its step: the next stop goes on from there."""
         self._folded_at = 0
         self._last_row: StepRow | None = None
+        self._breakpoints_only = breakpoints_only
+        self._watching_only = False
+        self._pending: Stop | None = None
 
     def install(self) -> None:
         """From here on SIGUSR1 makes the program look for commands at its next step."""
@@ -79,6 +82,32 @@ class Control:
 
     def _on_signal(self, _number: int, _frame: types.FrameType | None) -> None:
         self._signalled = True
+        if self._watching_only:
+            self._watch_all()
+
+    def rest(self) -> None:
+        """Between stops only breakpoints are looked at, where nothing else is asked for."""
+        quiet = self.stepping.mode == "continue" and self.stepping.exception_stops == "never"
+        if self._breakpoints_only and quiet and not self.stepping.pause and not self._entry:
+            self._watching_only = True
+            self._recorder.forget_frames()
+            self._recorder.watch_only(frozenset(self.stepping.breakpoints))
+
+    def _watch_all(self) -> None:
+        self._watching_only = False
+        self._folded = None
+        self._recorder.watch_only(None)
+
+    def hits(self, line: int, label: str, frame: types.FrameType) -> bool:
+        """Whether a statement that is watched alone is a stop; after it everything is looked at again."""
+        found = self.stepping.at_breakpoint(line, label, frame)
+        if isinstance(found, ArmedBreakpoint):
+            self._log(found, frame)
+        if not isinstance(found, Stop):
+            return False
+        self._pending = found
+        self._watch_all()
+        return True
 
     def at_step(self, step: Step, frame: types.FrameType) -> None:
         """Stops here if that is asked for."""
@@ -88,7 +117,9 @@ class Control:
             self._signalled = False
             self._obey_while_running()
         stop: Stop | ArmedBreakpoint | None
-        if self._entry:
+        if self._pending is not None:
+            stop, self._pending = self._pending, None
+        elif self._entry:
             self._entry = False
             stop = Stop(reason=ENTRY)
         else:
@@ -128,6 +159,7 @@ class Control:
             if command is None:
                 raise KeyboardInterrupt
             if self._obey_at_stop(command, past, step, frame):
+                self.rest()
                 return
 
     def _obey_at_stop(self, command: Any, past: Past, step: Step, frame: types.FrameType) -> bool:

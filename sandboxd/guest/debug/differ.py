@@ -109,7 +109,13 @@ class Differ:
         return changes
 
     def _look(
-        self, snap: dict[str, Any], name: str, value: Any, old: Any, executed: StatementPlan, foreign: bool  # noqa: FBT001
+        self,
+        snap: dict[str, Any],
+        name: str,
+        value: Any,
+        old: Any,
+        executed: StatementPlan,
+        foreign: bool,  # noqa: FBT001
     ) -> list[Change] | None:
         kind = type(value)
         if kind is int and -_INT64 <= value < _INT64:

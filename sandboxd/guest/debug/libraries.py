@@ -17,6 +17,7 @@ _MAX_ELEMENTS = 8
 _PLAIN_KINDS = "biufcSUMm"
 """numpy dtype kinds whose elements are no Python objects."""
 
+
 def _with_safe_zone(value: Any) -> str:
     if type(value.tzinfo) in (type(None), datetime.timezone):
         return str(value)

@@ -37,7 +37,9 @@ def find_loop(source: str, line: int) -> tuple[int, int]:
     return best
 
 
-def summarize_loop(trace: Trace, writer: StepWriter, line: int, count: int) -> bytes:
+def summarize_loop(  # noqa: C901  one pass over the steps, one case a kind of line
+    trace: Trace, writer: StepWriter, line: int, count: int
+) -> bytes:
     """`TraceLoop` bytes of the loop at `line`, with `count` passes at each end."""
     first, last = find_loop(trace.source_text, line)
     passes: list[_Pass] = []

@@ -25,6 +25,7 @@ class MonitoringHook:
         self._codes: list[types.CodeType] = []
         self._guarded: dict[str, Callable[..., Any]] = {}
         self._interrupted = False
+        self._only: frozenset[int] | None = None
         self._jumps: dict[int, frozenset[int]] = {}
         events = self._monitoring.events
         self._local_events = (
@@ -54,6 +55,7 @@ class MonitoringHook:
         ):
             monitoring.register_callback(self._tool, event, callback)
         self._recorder.stop_tracing = self._end_events
+        self._recorder.watch_only = self.watch_only
         monitoring.set_events(self._tool, self._global_events)
         # Library functions whose start was once declined stay declined: cheap, and still right.
         self._guard()
@@ -68,13 +70,33 @@ class MonitoringHook:
                 continue
             self._watch_one(current)
 
+    def watch_only(self, lines: frozenset[int] | None) -> None:
+        """Other lines are disabled at their first visit, and then cost nothing."""
+        monitoring = self._monitoring
+        self._only = lines
+        if monitoring.get_tool(self._tool) != _TOOL_NAME:
+            return
+        if lines is None:
+            monitoring.set_events(self._tool, self._global_events)
+            for code in self._codes:
+                jumps = monitoring.events.JUMP | monitoring.events.BRANCH if id(code) in self._jumps else 0
+                monitoring.set_local_events(self._tool, code, self._local_events | jumps)
+            monitoring.restart_events()
+            return
+        monitoring.set_events(self._tool, 0)
+        for code in self._codes:
+            plan = self._recorder.plan_for(code)
+            holds = plan is not None and not lines.isdisjoint(plan.statements)
+            monitoring.set_local_events(self._tool, code, monitoring.events.LINE if holds else 0)
+        monitoring.restart_events()
+
     def stop(self) -> None:
         monitoring = self._monitoring
         self._unguard()
         if monitoring.get_tool(self._tool) != _TOOL_NAME:
             self._interrupted = True
             return
-        if not self._recorder.limit_reached and (
+        if not self._recorder.limit_reached and self._only is None and (
             monitoring.get_events(self._tool) != self._global_events
             or any(not monitoring.get_local_events(self._tool, code) for code in self._codes)
         ):
@@ -102,8 +124,21 @@ class MonitoringHook:
 
     # --- callbacks ----------------------------------------------------------------------------
 
-    def _on_line(self, _code: types.CodeType, line: int) -> Any:
+    def _on_line(self, code: types.CodeType, line: int) -> Any:
+        if self._only is not None and not self._is_hit(code, line, _get_frame(1)):
+            return None if self._holds(code, line) else self._monitoring.DISABLE
         self._recorder.line(_get_frame(1), line)
+        return None
+
+    def _holds(self, code: types.CodeType, line: int) -> bool:
+        plan = self._recorder.plan_for(code)
+        return plan is not None and self._only is not None and plan.statement_at(line) in self._only
+
+    def _is_hit(self, code: types.CodeType, line: int, frame: types.FrameType) -> bool:
+        plan, control = self._recorder.plan_for(code), self._recorder.control
+        if plan is None or control is None or not self._holds(code, line):
+            return False
+        return control.hits(plan.statement_at(line), plan.source.label, frame)
 
     def _on_start(self, code: types.CodeType, _offset: int) -> Any:
         plan = self._recorder.plan_for(code)

@@ -121,6 +121,10 @@ class CodePlan:
         """What the statement that starts at `line` may do."""
         return self.statements.get(line, _UNKNOWN)
 
+    def statement_at(self, line: int) -> int:
+        """The step that a raw line belongs to."""
+        return line if self.statement_of is None else self.statement_of[line]
+
     @property
     def name(self) -> str:
         """The function's name; "<module>" for the top level."""

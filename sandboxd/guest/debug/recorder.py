@@ -42,6 +42,9 @@ class Control(Protocol):
     def at_step(self, step: Step, frame: types.FrameType) -> None:
         """Called after a step was recorded, before its line runs."""
 
+    def hits(self, line: int, label: str, frame: types.FrameType) -> bool:
+        """Called for a statement that is watched alone; whether the program stops there."""
+
 
 class Recorder:
     """Records the steps of one run. Called by one hook; knows no hook itself."""
@@ -65,6 +68,8 @@ class Recorder:
         self.control: Control | None = None
         self.stop_tracing: Callable[[], None] = lambda: None
         """Set by the hook: ends tracing while the program goes on."""
+        self.watch_only: Callable[[frozenset[int] | None], None] = lambda _lines: None
+        """Set by the hook: from now on only these statements are looked at; None for all again."""
         self.step_count = self.recorded_count = self.filtered_count = 0
         self.call_count = self.exception_count = self.thread_count = 0
         self.missed_count = 0
@@ -149,7 +154,7 @@ class Recorder:
         """A line of user code is about to run."""
         state = self._states.get(id(frame))
         if state is None:
-            state = self._adopt(frame)
+            state = self._adopt_in_the_middle(frame)
             if state is None:
                 return
         statements = state.plan.statement_of
@@ -357,6 +362,31 @@ class Recorder:
                     self._watch_names_of(known)
             _watch_present(state, self.codes, frame.f_globals)
         return state
+
+    def _adopt_in_the_middle(self, frame: types.FrameType) -> FrameState | None:
+        """Starts to follow a frame that already runs, and those that called it, each with its line."""
+        waiting = []
+        outer = frame.f_back
+        while outer is not None and id(outer) not in self._states and not self._threads.stack:
+            if self.plan_for(outer.f_code) is not None:
+                waiting.append(outer)
+            outer = outer.f_back
+        control, self.control = self.control, None
+        for each in reversed(waiting):
+            state = self._adopt(each)
+            if state is not None:
+                statements = state.plan.statement_of
+                line = each.f_lineno or state.plan.code.co_firstlineno
+                state.statement = line if statements is None else statements[line]
+                self._emit(LINE, state, each, state.statement, None)
+        self.control = control
+        return self._adopt(frame)
+
+    def forget_frames(self) -> None:
+        """Follows no frame any more: their ends will not be seen."""
+        self._states.clear()
+        self._threads.stack.clear()
+        self.root = None
 
     def _watch_names_of(self, plan: CodePlan) -> None:
         self._reflective = self._reflective or plan.reflective

@@ -95,10 +95,13 @@ class DebugRun:
                 recorder=self.recorder,
                 stepping=stepping,
                 stop_at_entry=self._settings.stop_at_entry,
+                breakpoints_only=not self._settings.record_trace and not self._settings.stream_steps,
             )
             self._control.install()
         self._hook.start()
         self._hook.watch(self._code)
+        if self._control is not None:
+            self._control.rest()
 
     def stop(self) -> None:
         """Ends tracing and tells the host what was recorded."""

@@ -35,6 +35,8 @@ class SettraceHook:
         """Picture of the exception that is in a frame, by the frame's address."""
         self._trace = self._on_call
         self._local = self._on_event
+        self._local_only = self._on_watched
+        self._only: frozenset[int] | None = None
 
     @property
     def interrupted(self) -> bool:
@@ -47,6 +49,7 @@ class SettraceHook:
             _audited = True
         _watching.append(self)
         self._recorder.stop_tracing = self._end
+        self._recorder.watch_only = self.watch_only
         threading.settrace(self._trace)
         self._set(self._trace)
 
@@ -83,6 +86,8 @@ class SettraceHook:
         plan = recorder.plan_for(code)
         if plan is None or recorder.limit_reached:
             return None
+        if self._only is not None:
+            return None if self._only.isdisjoint(plan.statements) else self._local_only
         if code.co_flags & _GENERATOR_FLAGS and recorder.state_of(frame) is not None:
             at = frame.f_lasti
             started = plan.bytecode[at] == _RESUME and not plan.bytecode[at + 1] & 3
@@ -92,6 +97,27 @@ class SettraceHook:
                 return self._local
         recorder.enter(frame)
         return self._local
+
+    def watch_only(self, lines: frozenset[int] | None) -> None:
+        """Functions without such a line are left alone; the others still pay for each line."""
+        self._only = lines
+        frame: types.FrameType | None = sys._getframe(1)
+        while frame is not None:
+            plan = self._recorder.plan_for(frame.f_code)
+            if plan is not None:
+                frame.f_trace = self._local if lines is None else self._local_only
+            frame = frame.f_back
+
+    def _on_watched(self, frame: types.FrameType, event: str, argument: Any) -> Any:
+        if self._only is None:
+            return self._on_event(frame, event, argument)
+        plan, control = self._recorder.plan_for(frame.f_code), self._recorder.control
+        if event == "line" and plan is not None and control is not None:
+            statement = plan.statement_at(frame.f_lineno)
+            if statement in self._only and control.hits(statement, plan.source.label, frame):
+                self._recorder.line(frame, frame.f_lineno)
+                return self._local
+        return self._local_only
 
     def _on_event(self, frame: types.FrameType, event: str, argument: Any) -> Any:
         recorder = self._recorder

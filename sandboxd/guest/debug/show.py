@@ -66,7 +66,9 @@ def _read_scalar(fields: dict[int, int | bytes], name: str) -> Any:
     return Opaque("..." if 9 in fields else "(not looked at)")
 
 
-def _read_container(fields: dict[int, int | bytes], length: int, name: str, level: int) -> Any:
+def _read_container(  # noqa: C901  one case a field and a shape
+    fields: dict[int, int | bytes], length: int, name: str, level: int
+) -> Any:
     body = fields[7]
     assert isinstance(body, bytes)
     shape, items, keys, attributes = 0, [], [], []

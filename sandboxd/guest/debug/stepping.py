@@ -93,7 +93,7 @@ class Stepping:
         """Whether `step` is a stop; a breakpoint that only logs is returned itself."""
         event, state = step[1], step[2]
         if event == LINE:
-            found = self._at_breakpoint(step[0], state, frame)
+            found = self.at_breakpoint(step[0], state.plan.source.label, frame)
             if isinstance(found, Stop):
                 return found
             return Stop(reason=PAUSE) if self.pause else self._stepped(step, state) or found
@@ -133,11 +133,10 @@ class Stepping:
             caller = caller.caller
         return False
 
-    def _at_breakpoint(
-        self, line: int, state: FrameState, frame: types.FrameType
-    ) -> Stop | ArmedBreakpoint | None:
+    def at_breakpoint(self, line: int, label: str, frame: types.FrameType) -> Stop | ArmedBreakpoint | None:
+        """Whether a breakpoint is at the statement, and stops or logs this time."""
         armed = self.breakpoints.get(line)
-        if armed is None or state.plan.source.label != self.label:
+        if armed is None or label != self.label:
             return None
         note = ""
         if armed.condition is not None:

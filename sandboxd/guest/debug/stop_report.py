@@ -23,7 +23,7 @@ def stopped(
     notes: Sequence[str] = (),
     result: bytes | None = None,
 ) -> bytes:
-    """A stop. `known` is what the reader has seen of each frame at earlier stops; it is brought up to date."""
+    """A stop. `known` is what the reader has seen of each frame so far; it is brought up to date."""
     frame = state.frames[row.frame]
     lines = writer.code_of(frame).source.lines
     around = range(max(row.line - _LINES_AROUND, 1), min(row.line + _LINES_AROUND, len(lines)) + 1)
