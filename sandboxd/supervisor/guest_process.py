@@ -28,7 +28,8 @@ from sandboxd.supervisor.guest_exit import (
 _READ_BYTES = 256 * 1024
 _REAP_REPORT_SECONDS = 2.0
 _SETUP_FRAME_BYTES = 64 * 1024
-_EOF_GRACE_SECONDS = 0.02
+_EOF_GRACE_SECONDS = 1.0
+"""A dying process closes its channel first; on a busy machine its death is seen much later."""
 _MAX_STRAY_OUTPUT_BYTES = 256 * 1024
 """Output read and dropped between executions; after that the pipes fill and the writers wait."""
 _MAX_BACKLOG_BYTES = 32 * 1024 * 1024
