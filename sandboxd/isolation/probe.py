@@ -73,6 +73,8 @@ def probe(*, without: frozenset[str] = frozenset()) -> ProbeReport:
     own_ids = add("user_ids", lambda: _in_child(lambda: credentials.become(UID_BASE)))
     spaces = add("namespaces", lambda: _isolated_root(user_namespace=own, ranged=ranged))
     user_namespace = own and spaces
+    if spaces and not readable:
+        del layers["python_readable"]  # the root is rebuilt for guests: nobody needs to pass that way
     plan = IsolationPlan(
         user_namespace=user_namespace,
         mapped_uids=(UID_COUNT if ranged else 1) if user_namespace else 0,
