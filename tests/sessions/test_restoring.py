@@ -177,7 +177,7 @@ def test_switched_off_checkpoints_lose_the_session_and_say_so(leak_free: Serving
 
 
 def test_heap_above_the_kept_memory_is_said_beforehand(leak_free: Serving) -> None:
-    with sandbox(leak_free, memory_bytes=8 << 20) as one:
+    with sandbox(leak_free, memory_bytes=32 << 20) as one:
         one.run("x = 1")
         one.run("big = bytearray(b'x') * (64 << 20)")
         answer = one.run("y = 1")

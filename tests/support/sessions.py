@@ -116,10 +116,13 @@ def sandbox(
     *,
     history: int | None = None,
     memory_bytes: int | None = None,
+    limits_memory: int | None = None,
     checkpoints: bool = True,
     **limits: Any,
 ) -> Iterator[Sandbox]:
     """A sandbox that is deleted afterwards."""
+    if limits_memory is not None:
+        limits["memory_bytes"] = limits_memory
     spec = spec_of(**limits)
     if history is not None:
         spec.checkpoint_policy.history_count = history
