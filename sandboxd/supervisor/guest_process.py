@@ -316,8 +316,12 @@ class GuestProcess:
             self._loop.call_later(_EOF_GRACE_SECONDS, self._kill_without_channel)
 
     def _kill_without_channel(self) -> None:
-        if not self.exited.done() and self.pidfd in self._readers:
-            self.kill("closed its channel")
+        if self.exited.done() or self.pidfd not in self._readers:
+            return
+        if pidfds.is_exiting(self.pid):  # slow, on a busy machine: it should tell its own reason
+            self._loop.call_later(_EOF_GRACE_SECONDS, self._kill_without_channel)
+            return
+        self.kill("closed its channel")
 
     def _sink_message(self, message: GuestMessage) -> None:
         self._sink.message(message)

@@ -13,6 +13,7 @@ _GET_INFO = 0xC040FF0B  # PIDFD_GET_INFO of linux/pidfd.h, since Linux 6.13
 _INFO = struct.Struct("=QQIIIIIIIIIIIi")
 """struct pidfd_info: mask, cgroup id, pid, tgid, ppid, eight ids, exit code."""
 _INFO_PID = 1
+_PF_EXITING = 4  # linux/sched.h, in the flags of proc_pid_stat(5)
 _INFO_EXIT = 8  # since Linux 6.15, once the process is reaped
 
 
@@ -33,13 +34,14 @@ def pid_of(pidfd: int) -> int:
     return -1
 
 
-def parent_of(pid: int) -> int:
-    """Process id of the parent as this process sees it; -1 when `pid` is gone."""
+def is_exiting(pid: int) -> bool:
+    """Whether the process is on its way out: past the point where it closes its descriptors, before the
+    point where its pidfd says so."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
-        return -1
-    return int(text.rpartition(")")[2].split()[1])
+        return True
+    return bool(int(text.rpartition(")")[2].split()[6]) & _PF_EXITING)
 
 
 def exit_status(pidfd: int) -> int | None:
