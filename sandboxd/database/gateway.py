@@ -10,10 +10,10 @@ from typing import Self
 
 import structlog
 
-from sandboxd.database.audit import AuditFailed, AuditSink, QueryRecord
+from sandboxd.database.audit import MAX_RECORDED_SQL, AuditFailed, AuditSink, QueryRecord, Verdict
 from sandboxd.database.errors import DatabaseNotFound, QueryNotRecorded
 from sandboxd.database.protocol import OpenDatabases
-from sandboxd.database.query import QueryEvent, QueryRequest
+from sandboxd.database.query import Asker, QueryEvent, QueryRequest
 from sandboxd.database.query_run import QueryRun
 from sandboxd.database.schema_cache import SchemaCache
 from sandboxd.database.settings import DatabaseSettings
@@ -107,6 +107,28 @@ class DatabaseGateway:
             raise
         finally:
             self._write_down(run.record())
+
+    def note_refusal(self, asker: Asker, *, database: str, sql: str, error: DatabaseNotFound) -> None:
+        """Records an attempt on a database that is not granted."""
+        self._write_down(
+            QueryRecord(
+                id=new_query_id(),
+                time=datetime.now(UTC),
+                principal=asker.principal,
+                user_id=asker.user_id,
+                sandbox_id=asker.sandbox_id,
+                execution_id=asker.execution_id,
+                line=asker.line,
+                origin=asker.origin,
+                database=database[:200],
+                sql=sql[:MAX_RECORDED_SQL],
+                sql_truncated=len(sql) > MAX_RECORDED_SQL,
+                verdict=Verdict.REFUSED,
+                layer="grant",
+                reason=error.reason,
+                message=str(error)[:1000],
+            )
+        )
 
     async def _probe_audit(self, run: QueryRun) -> None:
         """After a failure no statement runs before a record of it was written."""

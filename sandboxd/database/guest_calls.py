@@ -5,7 +5,7 @@ import msgspec
 from sandboxd.channel import query as channel
 from sandboxd.channel.framing import MAX_HOST_FRAME_BYTES
 from sandboxd.channel.messages import Call, CallReply
-from sandboxd.database.errors import QueryError, ValueBytesLimit
+from sandboxd.database.errors import DatabaseNotFound, QueryError, ValueBytesLimit
 from sandboxd.database.gateway import DatabaseGateway
 from sandboxd.database.granting import grant_for
 from sandboxd.database.grants import DatabaseGrant
@@ -71,7 +71,6 @@ class GuestCalls:
         return grant_for(database, self._sandbox.spec.database_grants, self._gateway.databases)
 
     async def _query(self, call: Call, question: channel.QueryQuestion) -> bytes:
-        grant = self._grant(question.database)
         asker = Asker(
             principal=self._sandbox.owner,
             user_id=self._sandbox.user_id,
@@ -80,6 +79,11 @@ class GuestCalls:
             line=call.line,
             origin="sandbox",
         )
+        try:
+            grant = self._grant(question.database)
+        except DatabaseNotFound as error:
+            self._gateway.note_refusal(asker, database=question.database, sql=question.sql, error=error)
+            raise
         request = QueryRequest(
             asker=asker,
             grant=grant,

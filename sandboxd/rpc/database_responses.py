@@ -160,6 +160,7 @@ def _describe(message: database_pb2.Table, value: Table) -> None:
 
 _LAYERS = {
     "": "UNSPECIFIED",
+    "grant": "GRANT",
     "text": "LIMIT",
     "limit": "LIMIT",
     "binder": "BINDER",

@@ -17,6 +17,7 @@ _PROMISES = {
     "agent_loop.py": ["turn 1: failed: ", "nltk", "turn 2: failed: NameError", "turn 3: value: (3, 'quick')"],
     "analyze_orders.py": ["columns: ", "north", "total: 620.0"],
     "follow_output.py": ["output: chunk 0", "log:    1 % done", "ended:  cancelled", "number is "],
+    "granted_writes.py": ["users since 2024: ", "refused: UPDATE of documents (processed)", "granted: 1 row"],
     "query_database.py": ["sample (sqlite): ", "from the sandbox: {", "refused: SQL_WRITE_NOT_GRANTED"],
 }
 

@@ -6,11 +6,13 @@ import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import grpc.aio
 import pytest
 import pytest_asyncio
-from sandboxd_client import Client, DatabaseGrant, SandboxService, WriteGrant, errors
+from sandboxd_api.v1 import database_service_pb2 as pb
+from sandboxd_api.v1 import database_service_pb2_grpc
+from sandboxd_client import Client, DatabaseGrant, QueryLimits, SandboxService, WriteGrant, errors
 
-from examples import granted_writes
 from tests.database import wishlist
 from tests.database.conftest import READER
 from tests.database.postgres_server import PostgresServer
@@ -167,7 +169,9 @@ async def test_every_attempt_is_in_the_audit_with_its_line(
     assert entries[1].execution_id
 
 
-async def test_database_that_is_not_granted_looks_missing(database: str, service: SandboxService) -> None:
+async def test_database_that_is_not_granted_looks_missing(
+    database: str, service: SandboxService, client: Client
+) -> None:
     other = "shop" if database == "sample" else "sample"
     sandbox_id = await service.create_agent_sandbox(user_id=1, config=_config(database))
     texts = []
@@ -176,18 +180,32 @@ async def test_database_that_is_not_granted_looks_missing(database: str, service
             await service.query_database(sandbox_id, "SELECT 1", database=name)
         texts.append(str(caught.value).replace(name, "?"))
     assert texts[0] == texts[1]
+    entries = await (await client.get_sandbox(sandbox_id)).audit()
+    assert [(entry.verdict.lower(), entry.layer.lower()) for entry in entries] == [("refused", "grant")] * 2
 
 
-async def test_example_runs_as_it_is_shown(
-    database: str, both: Server, capsys: pytest.CaptureFixture[str]
+async def test_stream_is_numbered_and_its_messages_are_small(
+    database: str, both: Server, client: Client
 ) -> None:
-    if database == "shop":
-        pytest.skip("the example asks the sample database")
-    await granted_writes.main(both.tcp, both.token)
-    shown = capsys.readouterr().out
-    assert "users since 2024: 61" in shown
-    assert "refused: UPDATE of documents (processed) is not granted" in shown
-    assert "granted: 1 row changed" in shown
+    grant = DatabaseGrant(database=database, is_default=True, query_limits=QueryLimits(max_rows=50_000))
+    async with client.create_sandbox(databases=[grant]) as sandbox:
+        request = pb.QueryRequest(
+            sandbox_id=sandbox.id,
+            sql="SELECT a.id, a.timestamp, a.action, a.details, a.user_id FROM user_activities a "
+            "JOIN (SELECT id FROM users LIMIT 20) u ON a.id > 0",
+        )
+        async with grpc.aio.insecure_channel(both.tcp) as channel:
+            stub = database_service_pb2_grpc.DatabaseServiceStub(channel)
+            call = stub.Query(request, metadata=(("authorization", f"Bearer {both.token}"),))
+            events = [event async for event in call]
+    assert [event.sequence for event in events] == list(range(1, len(events) + 1))
+    assert [event.WhichOneof("event") for event in events] == [
+        "header",
+        *["rows"] * (len(events) - 2),
+        "trailer",
+    ]
+    assert max(event.ByteSize() for event in events) < 1 << 20
+    assert sum(event.rows.row_count for event in events) == events[-1].trailer.row_count == 48_000
 
 
 async def test_server_does_not_start_as_superuser(
