@@ -51,6 +51,7 @@ _READS = [
     "SELECT file FROM pragma_database_list",
     "EXPLAIN SELECT * FROM api_keys",
     "EXPLAIN QUERY PLAN SELECT * FROM api_keys",
+    "EXPLAIN QUERY PLAN SELECT * FROM active_users",
     "SELECT * FROM salaries INDEXED BY x",
     "SELECT * FROM api_keys NOT INDEXED",
 ]

@@ -114,5 +114,5 @@ async def catalogs(sqlite_path: Path, shop: PostgresServer) -> dict[str, Catalog
     sqlite.close()
     return {
         "sqlite": Catalog("sqlite", "main", tables, sqlite.functions),
-        "postgres": Catalog("postgres", "public", found.tables, found.functions),
+        "postgres": Catalog("postgres", "public", found.tables, found.functions, found.row_types),
     }

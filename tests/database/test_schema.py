@@ -6,7 +6,7 @@ import asyncpg
 import pytest
 
 from sandboxd.database.audit import MemoryAudit
-from sandboxd.database.errors import SqlUndefined, TableNotFound
+from sandboxd.database.errors import QueryTextError, SqlUndefined, TableNotFound
 from sandboxd.database.gateway import DatabaseGateway
 from sandboxd.database.grants import DatabaseGrant
 from sandboxd.database.settings import DatabaseSettings
@@ -70,6 +70,16 @@ async def test_hidden_table_looks_like_an_unknown_one(engine: str, desk: Desk) -
         with pytest.raises(SqlUndefined) as unknown:
             await desk.ask(engine, f"SELECT * FROM {name}")
         texts.append([str(error.value).replace(name, "?") for error in (missing, unknown)])
+    assert texts[0] == texts[1]
+
+
+@pytest.mark.parametrize("sql", ["SELECT NULL::{}", "SELECT CAST(NULL AS {})", "SELECT {} '(1)'"])
+async def test_type_of_a_hidden_table_looks_like_an_unknown_one(sql: str, desk: Desk) -> None:
+    texts = []
+    for name in ("api_keys", "api_nope"):
+        with pytest.raises(QueryTextError) as caught:
+            await desk.ask("postgres", sql.format(name))
+        texts.append(str(caught.value).replace(name, "?"))
     assert texts[0] == texts[1]
 
 

@@ -18,7 +18,7 @@ from sandboxd.database.grants import WriteGrant
 from sandboxd.database.worker.allowed import DENIED_FUNCTION_NODES, NODES, FunctionPolicy
 from sandboxd.database.worker.lexer import Dialect, LexedText, ascii_lower
 from sandboxd.database.worker.refusal import Layer, Reason, Refusal
-from sandboxd.database.worker.token_guard import check_tokens
+from sandboxd.database.worker.token_guard import Names, check_tokens, no_such_type
 from sandboxd.database.worker.write_guard import WriteUse, check_write
 
 _EXPLAIN = re.compile(
@@ -42,6 +42,8 @@ class Visible:
     functions: FunctionPolicy
     columns: frozenset[str] = frozenset()
     """Columns of the readable tables: after a dot they are columns even where a function has that name."""
+    hidden_types: frozenset[str] = frozenset()
+    """PostgreSQL's row types of tables that are not readable."""
     writes: tuple[WriteGrant, ...] = ()
 
 
@@ -70,7 +72,8 @@ def judge(text: str, lexed: LexedText, visible: Visible) -> Verdict:
     if is_write and explained:
         raise _denied("EXPLAIN of a statement that writes")
     tables = _check_nodes(tree, visible)
-    functions = check_tokens(lexed, tree, visible.functions, visible.columns, visible.dialect)
+    names = Names(visible.functions, visible.columns, visible.hidden_types)
+    functions = check_tokens(lexed, tree, names, visible.dialect)
     write = check_write(tree, visible.tables, visible.writes, visible.dialect) if is_write else None
     kind = "explain" if explained else type(tree).__name__.lower() if is_write else "select"
     return Verdict(kind=kind, tables=tuple(tables), functions=tuple(functions), write=write, tree=tree)
@@ -129,6 +132,8 @@ def _check_nodes(tree: exp.Expr, visible: Visible) -> list[str]:
                 tables[name] = None
         elif kind not in NODES and (not issubclass(kind, exp.Func) or kind in DENIED_FUNCTION_NODES):
             _refuse_node(node)
+        elif kind is exp.DataType and visible.hidden_types:
+            _check_type(node, visible)
         elif kind is exp.In and node.args.get("field") is not None:
             _check_in_field(node)
         elif node is not tree and isinstance(node, exp.Insert | exp.Update | exp.Delete):
@@ -146,6 +151,14 @@ def _refuse_node(node: exp.Expr) -> NoReturn:
         text = f"function {name} is not allowed"
         raise Refusal(Reason.FUNCTION_DENIED, Layer.GUARD, text, function=name)
     raise _denied(f"{type(node).__name__} constructs")
+
+
+def _check_type(node: exp.Expr, visible: Visible) -> None:
+    """`NULL::api_keys` would tell the columns of a hidden table."""
+    if node.this is exp.DType.USERDEFINED:
+        name = ascii_lower(str(node.args.get("kind") or "")).rpartition(".")[2].strip('"')
+        if name in visible.hidden_types:
+            raise no_such_type(name)
 
 
 def _check_in_field(node: exp.Expr) -> None:

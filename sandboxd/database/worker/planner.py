@@ -17,7 +17,7 @@ from sandboxd.database.worker.binder import bind, fingerprint
 from sandboxd.database.worker.bridge import bridge, check_native
 from sandboxd.database.worker.guard import Verdict, Visible, judge
 from sandboxd.database.worker.lexer import Dialect, ascii_lower, lex
-from sandboxd.database.worker.refusal import Refusal
+from sandboxd.database.worker.refusal import Layer, Reason, Refusal
 from sandboxd.database.worker.write_guard import WriteUse
 
 _CACHED_PLANS = 512
@@ -30,6 +30,8 @@ class Catalog(NamedTuple):
     default_schema: str
     tables: Mapping[str, Table]
     functions: FunctionPolicy
+    row_types: frozenset[str] = frozenset()
+    """PostgreSQL's type names of tables, shown or not, and of arrays of them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,6 +106,7 @@ class Planner:
                 verdict = judge(text, lexed, visible)
             else:
                 verdict = Verdict(kind="unjudged", tables=(), functions=(), write=None, tree=exp.Null())
+            _check_explained_views(catalog, verdict)
             types = _column_types(catalog, verdict) if dialect == "sqlite" else {}
             check_native(verdict.tree, types)
         except Refusal as refusal:
@@ -158,8 +161,17 @@ def visible_to(catalog: Catalog, tables: Sequence[str], writes: Sequence[WriteGr
         tables=spelled,
         functions=catalog.functions,
         columns=frozenset(columns),
+        hidden_types=catalog.row_types.difference(spelled, (f"_{name}" for name in spelled)),
         writes=granted,
     )
+
+
+def _check_explained_views(catalog: Catalog, verdict: Verdict) -> None:
+    """A plan names what is behind a view, which may be hidden."""
+    views = [name for name in verdict.tables if catalog.tables[name].kind == "view"]
+    if verdict.kind == "explain" and views:
+        problem = f"EXPLAIN of a statement that reads a view ({views[0]}) is not allowed"
+        raise Refusal(Reason.STATEMENT_DENIED, Layer.GUARD, problem)
 
 
 def _column_types(catalog: Catalog, verdict: Verdict) -> dict[str, str]:

@@ -20,7 +20,7 @@ from sandboxd.database.worker.parameters import Interval, JsonText, for_postgres
 from sandboxd.database.worker.planner import Plan
 from sandboxd.database.worker.postgres_errors import refusal_of
 from sandboxd.database.worker.postgres_role import check_role
-from sandboxd.database.worker.postgres_schema import read_functions, read_tables
+from sandboxd.database.worker.postgres_schema import read_functions, read_row_types, read_tables
 from sandboxd.database.worker.refusal import Layer, Reason, Refusal
 from sandboxd.database.worker.results import RowCollector, Sink
 
@@ -50,6 +50,7 @@ class PostgresCatalog(NamedTuple):
 
     tables: dict[str, Table]
     functions: FunctionPolicy
+    row_types: frozenset[str]
     read_at: float
 
 
@@ -74,11 +75,12 @@ class PostgresDatabase:
         try:
             tables = await read_tables(connection, self.schemas, self._spec.tables)
             functions = await read_functions(connection)
+            row_types = await read_row_types(connection)
         except (asyncpg.PostgresError, OSError, TimeoutError) as error:
             await self._drop()
             raise refusal_of(error) from None
         policy = postgres_functions(functions, self._spec.functions)
-        return PostgresCatalog(tables, policy, time.monotonic())
+        return PostgresCatalog(tables, policy, row_types, time.monotonic())
 
     async def run(
         self, plan: Plan, given: Sequence[tuple[str, Value]], request: RunStatement, sink: Sink

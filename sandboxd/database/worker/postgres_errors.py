@@ -8,6 +8,7 @@ _BY_CODE = {
     "42P01": Reason.UNDEFINED,
     "42703": Reason.UNDEFINED,
     "42883": Reason.UNDEFINED,
+    "42704": Reason.UNDEFINED,
     "42P18": Reason.PARAMETER,
     "42501": Reason.OBJECT_DENIED,
     "25006": Reason.STATEMENT_DENIED,

@@ -53,6 +53,15 @@ SELECT p.proname AS name, bool_and(p.pronamespace = 'pg_catalog'::regnamespace) 
        bool_or(p.provolatile = 'v' OR p.prosecdef) AS volatile
 FROM pg_catalog.pg_proc p GROUP BY p.proname
 """
+_ROW_TYPES = """
+SELECT t.typname::text FROM pg_catalog.pg_type t
+WHERE t.typtype = 'c' OR EXISTS (SELECT FROM pg_catalog.pg_type e WHERE e.oid = t.typelem AND e.typtype = 'c')
+"""
+
+
+async def read_row_types(connection: Connection[Any]) -> frozenset[str]:
+    """Names of the types that tables are, and of arrays of them, over all schemas."""
+    return frozenset([row[0] for row in await connection.fetch(_ROW_TYPES)])
 
 
 async def read_functions(connection: Connection[Any]) -> list[CatalogFunction]:

@@ -30,6 +30,7 @@ _PARSE_CPU_SECONDS = 0.4
 """CPU time for parsing one statement. The kernel ends the process at it: a parser cannot refuse a signal
 whose action is the default one, however long it holds the interpreter."""
 _CATALOG_SECONDS = 60.0
+_UNSENT_BYTES = 64 * 1024
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS = 1, 4, 38
 
 
@@ -44,6 +45,7 @@ class WorkerService:
         self.host_socket = sock
         self._loop = asyncio.new_event_loop()
         self._databases: dict[str, _Served] = {}
+        self._unsent = bytearray()
 
     def serve(self) -> None:
         """Runs until the host is gone."""
@@ -163,7 +165,16 @@ class WorkerService:
 
     def send(self, reply: WorkerReply) -> None:
         """Blocks while the host does not read: that is how a slow reader slows the engine."""
-        self.host_socket.sendall(protocol.encode(reply))
+        self._unsent += protocol.encode(reply)
+        self.host_socket.sendall(self._unsent)
+        self._unsent.clear()
+
+    def send_soon(self, reply: WorkerReply) -> None:
+        """Sends with what follows, unless it is large: a small result wakes the host once."""
+        self._unsent += protocol.encode(reply)
+        if len(self._unsent) > _UNSENT_BYTES:
+            self.host_socket.sendall(self._unsent)
+            self._unsent.clear()
 
     def is_cancelled(self) -> bool:
         """Whether the host has said anything: while a statement runs, that can only be Cancel or its end."""
@@ -196,10 +207,10 @@ class _SocketSink:
         return self._service
 
     def header(self, columns: list[ResultColumn]) -> None:
-        self._service.send(protocol.ResultHeader(request_id=self._request_id, columns=columns))
+        self._service.send_soon(protocol.ResultHeader(request_id=self._request_id, columns=columns))
 
     def chunk(self, rows: int, data: msgspec.Raw) -> None:
-        self._service.send(protocol.ResultChunk(request_id=self._request_id, rows=rows, data=data))
+        self._service.send_soon(protocol.ResultChunk(request_id=self._request_id, rows=rows, data=data))
 
     def confirm(self, affected: int) -> bool:
         self._service.send(protocol.CommitPending(request_id=self._request_id, affected=affected))
@@ -270,11 +281,15 @@ class _Postgres(_Served):
         age = time.monotonic() - self._read.read_at if self._read is not None else _CATALOG_SECONDS
         if self._catalog is None or fresh or age >= _CATALOG_SECONDS:
             self._read = self._loop.run_until_complete(self._database.catalog())
-            known = self._catalog
-            if known is None or (known.tables, known.functions) != (self._read.tables, self._read.functions):
-                self._catalog = Catalog(
-                    "postgres", self._database.schemas[0], self._read.tables, self._read.functions
-                )
+            found = Catalog(
+                "postgres",
+                self._database.schemas[0],
+                self._read.tables,
+                self._read.functions,
+                self._read.row_types,
+            )
+            if found != self._catalog:
+                self._catalog = found
         assert self._catalog is not None
         return self._catalog
 

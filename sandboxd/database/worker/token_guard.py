@@ -3,6 +3,8 @@
 A tree hides names: `date_trunc` becomes a node of its own, `(x).pg_sleep` looks like a column.
 """
 
+from typing import NamedTuple
+
 from sqlglot import exp
 
 from sandboxd.database.worker.allowed import (
@@ -17,15 +19,19 @@ from sandboxd.database.worker.refusal import Layer, Reason, Refusal
 _NAMES = (TokenKind.WORD, TokenKind.QUOTED)
 
 
-def check_tokens(
-    lexed: LexedText,
-    tree: exp.Expr,
-    functions: FunctionPolicy,
-    columns: frozenset[str],
-    dialect: Dialect,
-) -> list[str]:
+class Names(NamedTuple):
+    """What names mean to one sandbox."""
+
+    functions: FunctionPolicy
+    columns: frozenset[str]
+    """Columns of the readable tables."""
+    hidden_types: frozenset[str]
+    """Types of tables that are not shown."""
+
+
+def check_tokens(lexed: LexedText, tree: exp.Expr, known: Names, dialect: Dialect) -> list[str]:
     """The functions that a statement calls, each allowed; refuses every other name that could be called."""
-    tokens = lexed.tokens
+    tokens, functions = lexed.tokens, known.functions
     called: dict[str, None] = {}
     unexplained: list[str] = []
     for index, token in enumerate(tokens):
@@ -33,7 +39,7 @@ def check_tokens(
             continue
         name = _folded(token, dialect)
         if dialect == "postgres":
-            _check_postgres_word(tokens, index, name)
+            _check_postgres_word(tokens, index, name, known)
         if _is(tokens, index + 1, "("):
             if name in functions.denied or _foreign_schema(tokens, index, dialect, functions):
                 raise _function_denied(name)
@@ -41,17 +47,20 @@ def check_tokens(
                 called[name] = None
             elif token.kind == TokenKind.QUOTED or name not in WORDS_BEFORE_BRACKET:
                 unexplained.append(name)
-        elif _is(tokens, index - 1, ".") and name in functions.denied and name not in columns:
+        elif _is(tokens, index - 1, ".") and name in functions.denied and name not in known.columns:
             # PostgreSQL calls pg_sleep for `(0.2).pg_sleep`.
             raise _function_denied(name)
     _check_explained(unexplained, tree, dialect)
     return list(called)
 
 
-def _check_postgres_word(tokens: list[Token], index: int, name: str) -> None:
-    if name in DENIED_TYPES and not _is(tokens, index - 1, "."):
+def _check_postgres_word(tokens: list[Token], index: int, name: str, known: Names) -> None:
+    after_cast = index > 0 and tokens[index - 1].kind == TokenKind.CAST
+    if name in DENIED_TYPES and (after_cast or name not in known.columns):
         text = f"type {name} is not allowed: it looks names up in the catalogue"
         raise Refusal(Reason.OBJECT_DENIED, Layer.GUARD, text, type=name)
+    if name in known.hidden_types and (after_cast or _is_literal_prefix(tokens, index)):
+        raise no_such_type(name)
     if (
         name in DENIED_WORDS
         and tokens[index].kind == TokenKind.WORD
@@ -59,6 +68,16 @@ def _check_postgres_word(tokens: list[Token], index: int, name: str) -> None:
         and not (index and tokens[index - 1].name == "as")
     ):
         raise _function_denied(name)
+
+
+def _is_literal_prefix(tokens: list[Token], index: int) -> bool:
+    """Whether a name stands before a string, which makes it a type: `api_keys '(1, x)'`."""
+    return index + 1 < len(tokens) and tokens[index + 1].kind == TokenKind.STRING
+
+
+def no_such_type(name: str) -> Refusal:
+    """Every table is a type too: that of a hidden one is refused in the words for an unknown one."""
+    return Refusal(Reason.UNDEFINED, Layer.GUARD, f'type "{name}" does not exist')
 
 
 def _foreign_schema(tokens: list[Token], index: int, dialect: Dialect, functions: FunctionPolicy) -> bool:
