@@ -192,6 +192,20 @@ async def test_cancelling_reaches_the_server(desk: Desk, shop: PostgresServer) -
     await watcher.close()
 
 
+async def test_connection_that_the_server_closed_is_replaced_unnoticed(
+    desk: Desk, shop: PostgresServer
+) -> None:
+    await desk.ask("postgres", "SELECT 1")
+    owner = await asyncpg.connect(shop.url("postgres"))
+    ended = await owner.fetchval(
+        "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename = $1", READER
+    )
+    await owner.close()
+    assert ended > 0
+    for _ in range(4):
+        assert (await desk.ask("postgres", "SELECT 1")).rows == [(1,)]
+
+
 async def test_server_that_is_gone_is_unavailable_and_names_nothing(shop: PostgresServer) -> None:
     url = "postgresql://someone:secret@/nowhere?host=/nonexistent"
     settings = DatabaseSettings(name="x", url=url)

@@ -1,5 +1,6 @@
 """The whole way through server and client: the wish-list on both engines, errors, the audit."""
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -11,7 +12,16 @@ import pytest
 import pytest_asyncio
 from sandboxd_api.v1 import database_service_pb2 as pb
 from sandboxd_api.v1 import database_service_pb2_grpc
-from sandboxd_client import Client, DatabaseGrant, QueryLimits, SandboxService, WriteGrant, errors
+from sandboxd_client import (
+    Client,
+    DatabaseGrant,
+    Limits,
+    QueryLimits,
+    Sandbox,
+    SandboxService,
+    WriteGrant,
+    errors,
+)
 
 from tests.database import wishlist
 from tests.database.conftest import READER
@@ -206,6 +216,43 @@ async def test_stream_is_numbered_and_its_messages_are_small(
     ]
     assert max(event.ByteSize() for event in events) < 1 << 20
     assert sum(event.rows.row_count for event in events) == events[-1].trailer.row_count == 48_000
+
+
+_ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
+
+
+async def test_call_that_its_client_gives_up_ends_the_statement(
+    database: str, both: Server, client: Client
+) -> None:
+    grant = DatabaseGrant(database=database, is_default=True, query_limits=QueryLimits(timeout=50))
+    async with client.create_sandbox(databases=[grant]) as sandbox:
+        async with grpc.aio.insecure_channel(both.tcp) as channel:
+            stub = database_service_pb2_grpc.DatabaseServiceStub(channel)
+            call = stub.Query(
+                pb.QueryRequest(sandbox_id=sandbox.id, sql=_ENDLESS),
+                metadata=(("authorization", f"Bearer {both.token}"),),
+            )
+            reading = asyncio.ensure_future(call.read())
+            await asyncio.sleep(0.5)
+            call.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await reading
+        await _recorded_as(sandbox, "cancelled")
+
+
+async def test_execution_that_times_out_takes_its_query_along(database: str, client: Client) -> None:
+    grant = DatabaseGrant(database=database, is_default=True, query_limits=QueryLimits(timeout=50))
+    async with client.create_sandbox(databases=[grant], limits=Limits(execution_timeout=1)) as sandbox:
+        result = await sandbox.execute(f"await db_query({_ENDLESS!r})")
+        assert result.status == "timed_out"
+        await _recorded_as(sandbox, "cancelled")
+
+
+async def _recorded_as(sandbox: Sandbox, verdict: str) -> None:
+    async with asyncio.timeout(10):
+        while not (entries := await sandbox.audit()):
+            await asyncio.sleep(0.05)
+    assert [entry.verdict.lower() for entry in entries] == [verdict]
 
 
 async def test_server_does_not_start_as_superuser(

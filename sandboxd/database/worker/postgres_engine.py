@@ -37,6 +37,7 @@ _SESSION = {
     "intervalstyle": "postgres",
     "bytea_output": "hex",
     "jit": "off",
+    "statement_timeout": "15000",  # of the catalogue's queries; each statement sets its own
 }
 # ROLLBACK undoes what SQL may undo; session locks, LISTEN and prepared statements outlive it.
 _SCRUB = (
@@ -87,7 +88,7 @@ class PostgresDatabase:
     ) -> Any:
         """Runs one statement; gives the collector and the count of changed rows. Raises `Refusal`."""
         deadline = time.monotonic() + request.timeout_ms / 1000
-        connection = await self._connect()
+        connection = await self._begin(plan, request)
         healthy = False
         try:
             async with asyncio.timeout(request.timeout_ms / 1000 + _GRACE):
@@ -109,6 +110,28 @@ class PostgresDatabase:
             await self._leave(connection, healthy=healthy)
         return result
 
+    async def _begin(self, plan: Plan, request: RunStatement) -> Connection[Any]:
+        """A connection in a transaction. One that the server or a firewall has closed is replaced once."""
+        mode = "READ WRITE" if plan.write else "READ ONLY"
+        milliseconds = max(1, request.timeout_ms)
+        # The query makes the mode final: after it, SET TRANSACTION READ WRITE is an error.
+        opening = (
+            f"BEGIN {mode}; SET LOCAL statement_timeout = {milliseconds}; SET LOCAL lock_timeout = "
+            f"{min(milliseconds, 2000)}; SET LOCAL idle_in_transaction_session_timeout = "
+            f"{milliseconds + 10_000}; SELECT 1"
+        )
+        for is_last in (False, True):
+            connection = await self._connect()
+            try:
+                await connection.execute(opening, timeout=_CONNECT_TIMEOUT)
+            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+                await self._drop()
+                if is_last:
+                    raise refusal_of(error) from None
+            else:
+                return connection
+        raise AssertionError  # the loop returns or raises
+
     async def _run(
         self,
         connection: Connection[Any],
@@ -117,14 +140,6 @@ class PostgresDatabase:
         request: RunStatement,
         sink: Sink,
     ) -> tuple[RowCollector, int]:
-        mode = "READ WRITE" if plan.write else "READ ONLY"
-        milliseconds = max(1, request.timeout_ms)
-        # The query makes the mode final: after it, SET TRANSACTION READ WRITE is an error.
-        await connection.execute(
-            f"BEGIN {mode}; SET LOCAL statement_timeout = {milliseconds}; SET LOCAL lock_timeout = "
-            f"{min(milliseconds, 2000)}; SET LOCAL idle_in_transaction_session_timeout = "
-            f"{milliseconds + 10_000}; SELECT 1"
-        )
         statement = await connection.prepare(plan.text)
         wanted = [kind.name for kind in statement.get_parameters()]
         arguments = [

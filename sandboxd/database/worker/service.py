@@ -312,6 +312,8 @@ class _Postgres(_Served):
         self._loop.add_reader(sock, cancel)
         try:
             result: tuple[RowCollector, int] = await work
+        except asyncio.CancelledError:
+            raise Refusal(Reason.CANCELLED, Layer.LIMIT, "the statement was cancelled") from None
         finally:
             self._loop.remove_reader(sock)
         return result
