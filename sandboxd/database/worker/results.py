@@ -30,44 +30,66 @@ class Sink(Protocol):
     def confirm(self, affected: int) -> bool: ...
 
 
-def typed(value: Any) -> Value:  # noqa: C901, PLR0912  # one line a type
+def _integer(value: int) -> Value:
+    return values.IntValue(value) if value in _INT64 else values.BigIntValue(str(value))
+
+
+def _datetime(value: datetime) -> Value:
+    if value.tzinfo is None:
+        return values.LocalDatetimeValue(value.isoformat())
+    since = value - _EPOCH
+    offset = 0 if value.tzinfo is UTC else (value.utcoffset() or timedelta()) // timedelta(seconds=1)
+    return values.TimestampValue(since.days * 86400 + since.seconds, since.microseconds * 1000, offset)
+
+
+def _items(value: Sequence[Any]) -> Value:
+    return values.ListValue([typed(item) for item in value], len(value))
+
+
+_TYPED: dict[type, Callable[[Any], Value]] = {
+    type(None): lambda _: _NULL,
+    bool: values.BoolValue,
+    int: _integer,
+    float: values.FloatValue,
+    JsonText: lambda value: values.JsonValue(str(value)),
+    str: lambda value: values.TextValue(value, len(value)),
+    bytes: lambda value: values.BytesValue(value, len(value)),
+    Decimal: lambda value: values.DecimalValue(str(value)),
+    datetime: _datetime,
+    date: lambda value: values.DateValue(value.isoformat()),
+    time: lambda value: values.TimeValue(value.isoformat()),
+    timedelta: lambda value: values.DurationValue(value // timedelta(microseconds=1)),
+    UUID: lambda value: values.UuidValue(str(value)),
+    Interval: lambda value: values.IntervalValue(value.months, value.days, value.micros),
+    list: _items,
+    tuple: _items,
+    dict: lambda value: values.JsonValue(json_text(value)),
+}
+
+
+def typed(value: Any) -> Value:
     """A database value as it crosses the channel."""
-    match value:
-        case None:
-            return _NULL
-        case bool():
-            return values.BoolValue(value)
-        case int():
-            return values.IntValue(value) if value in _INT64 else values.BigIntValue(str(value))
-        case float():
-            return values.FloatValue(value)
-        case JsonText():
-            return values.JsonValue(str(value))
-        case str():
-            return values.TextValue(value, len(value))
-        case bytes():
-            return values.BytesValue(value, len(value))
-        case Decimal():
-            return values.DecimalValue(str(value))
-        case datetime():
-            return _typed_datetime(value)
-        case date():
-            return values.DateValue(value.isoformat())
-        case time():
-            return values.TimeValue(value.isoformat())
-        case timedelta():
-            return values.DurationValue(value // timedelta(microseconds=1))
-        case UUID():
-            return values.UuidValue(str(value))
-        case Interval():
-            return values.IntervalValue(value.months, value.days, value.micros)
-        case list() | tuple():
-            return values.ListValue([typed(item) for item in value], len(value))
-        case dict():
-            return values.JsonValue(json_text(value))
-        case _:
-            text = _range_text(value) if hasattr(value, "lower_inc") else str(value)
-            return values.TextValue(text, len(text))
+    return _encoder_of(type(value))(value)
+
+
+def _encoder_of(kind: type) -> Callable[[Any], Value]:
+    """How values of a type are encoded; a driver's own types go by what they are derived from."""
+    found = _TYPED.get(kind)
+    if found is None:
+        found = next((_TYPED[base] for base in kind.__mro__ if base in _TYPED), _other)
+        _TYPED[kind] = found
+    return found
+
+
+def _other(value: Any) -> Value:
+    """Rows, ranges, bit strings, addresses and what else a driver has a class for."""
+    if hasattr(value, "items"):
+        return values.JsonValue(json_text(dict(value.items())))
+    if hasattr(value, "as_string"):
+        text = str(value.as_string())
+    else:
+        text = _range_text(value) if hasattr(value, "lower_inc") else str(value)
+    return values.TextValue(text, len(text))
 
 
 def _range_text(value: Any) -> str:
@@ -108,7 +130,9 @@ def column_of(cells: Sequence[Any]) -> Column:
     kind = kinds.pop() if len(kinds) == 1 else None
     plain = _PLAIN.get(kind) if kind is not None else None
     if plain is None:
-        return values.ValueColumn([typed(cell) for cell in cells])
+        if kind is None or nulls:
+            return values.ValueColumn([typed(cell) for cell in cells])
+        return values.ValueColumn(list(map(_encoder_of(kind), cells)))
     build, filler = plain
     if not nulls:
         return build(list(cells), nulls)

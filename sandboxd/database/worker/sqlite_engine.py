@@ -268,12 +268,17 @@ def _uri_quoted(path: str) -> str:
 # --- declared types: what SQLite stores as a number or text comes out as what the column says ----
 
 
-def _text_or(convert: Callable[[str], Any], stored: bytes) -> Any:
-    text = stored.decode("utf-8", "replace")
-    try:
-        return convert(text)
-    except (ValueError, KeyError):
-        return text
+def _converter(convert: Callable[[str], Any]) -> Callable[[bytes], Any]:
+    """What a column declares, where the stored text is that; else the text."""
+
+    def converter(stored: bytes) -> Any:
+        text = stored.decode("utf-8", "replace")
+        try:
+            return convert(text)
+        except (ValueError, KeyError):
+            return text
+
+    return converter
 
 
 _BOOLEANS = {"0": False, "1": True, "false": False, "true": True, "f": False, "t": True}
@@ -304,4 +309,4 @@ for _declared, _convert in (
     ("JSONB", JsonText),
     ("UUID", UUID),
 ):
-    sqlite3.register_converter(_declared, partial(_text_or, _convert))
+    sqlite3.register_converter(_declared, _converter(_convert))
