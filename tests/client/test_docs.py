@@ -29,7 +29,7 @@ def test_program_prints_what_the_page_shows(server: Server, program: str, expect
         timeout=80,
         check=False,
     )
-    assert found.returncode == 0, found.stderr
+    assert (found.returncode, found.stderr) == (0, "")
     assert found.stdout == expected
 
 
