@@ -58,15 +58,17 @@ class Output:
             setattr(sys, f"__{name}__", self._streams[name])
 
     def write_through(self, on: bool) -> None:  # noqa: FBT001  one question, one answer
-        """Whether each write reaches stdout's descriptor at once, so that `stdout_bytes` is exact."""
+        """Whether each write reaches stdout's descriptor at once, so that `stdout_counter` is exact."""
         stream: Any = self._streams["stdout"]
         if not stream.closed:
             stream.reconfigure(write_through=on)
 
-    def stdout_bytes(self) -> int:
-        """Bytes that ever reached stdout's descriptor."""
+    def stdout_counter(self) -> Callable[[], int]:
+        """A quick way to ask, many times, how many bytes reached stdout's descriptor from now on."""
         stream: Any = self._streams["stdout"]
-        return 0 if stream.closed else int(stream.buffer.written_bytes)
+        writer = None if stream.closed else stream.buffer
+        start = 0 if writer is None else writer.written_bytes
+        return lambda: 0 if writer is None else writer.written_bytes - start
 
     def flush(self, run: Callable[[Callable[[], None]], None]) -> None:
         """Flushes both through `run`; what cannot be written is lost, as with any closed pipe."""

@@ -3,6 +3,7 @@
 import ast
 import builtins
 import contextlib
+import gc
 import io
 import random
 import sys
@@ -100,6 +101,7 @@ def trace_program(
     source: str, *script: Any, namespace: dict[str, Any] | None = None, **settings: Any
 ) -> Traced:
     """Runs `source` under the tracer; `script` answers its stops."""
+    gc.collect()  # what earlier programs left must not end inside this one
     plan, code = compile_program(source, wrapped=True)
     host = FakeHost(script=list(script))
     variables = fresh_namespace() if namespace is None else namespace

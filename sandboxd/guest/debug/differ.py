@@ -43,6 +43,8 @@ class Differ:
         self._shown = shown
         self._max_variables = max_variables
         self.left_out = 0
+        self.picture_bytes = 0
+        """Bytes of pictures made, for who decides how many steps fit a message."""
 
     def function(
         self, state: FrameState, frame: types.FrameType, executed: StatementPlan, *, foreign: bool
@@ -131,6 +133,8 @@ class Differ:
         if bodies is None or not self._wanted(name):
             return None
         number = self._name_id(name)
+        for body in bodies:
+            self.picture_bytes += len(body)
         return [(number, OTHER, body) for body in bodies]
 
     def _bind(self, snap: dict[str, Any], name: str, value: Any) -> list[bytes] | None:

@@ -1,12 +1,15 @@
 """Writes steps as `DebugBatch` bytes."""
 
 from collections.abc import Sequence
+from itertools import chain
+from operator import sub
+from typing import Any
 
 from sandboxd.guest.debug.differ import INTEGER, OTHER, Change
 from sandboxd.guest.debug.frames import FrameState
 from sandboxd.guest.debug.plan import CodePlan
 from sandboxd.guest.debug.recorder import Step
-from sandboxd.guest.debug.wire import bytes_field, number_field, packed_field, zigzag
+from sandboxd.guest.debug.wire import bytes_field, number_field, packed_field
 
 
 class BatchEncoder:
@@ -65,7 +68,9 @@ class BatchEncoder:
     def _elapsed(self, times: Sequence[int]) -> list[int]:
         before = (self._last_ns, *times)
         self._last_ns = times[-1]
-        return [max(now - then, 0) for then, now in zip(before, times, strict=False)]
+        elapsed = list(map(sub, times, before))
+        # Two threads may finish their steps in another order than they began them.
+        return elapsed if min(elapsed) >= 0 else [max(each, 0) for each in elapsed]
 
     def _stdout(self, outputs: Sequence[int]) -> bytes:
         if outputs[-1] == self._last_stdout:
@@ -76,25 +81,26 @@ class BatchEncoder:
 
     @staticmethod
     def _add_changes(out: list[bytes], changes: Sequence[list[Change] | None]) -> None:
-        counts = [0 if found is None else len(found) for found in changes]
-        rows = [change for found in changes if found is not None for change in found]
+        counts = [len(found) if found else 0 for found in changes]
+        rows = list(chain.from_iterable(filter(None, changes)))
         if not rows:
             return
         names, kinds, contents = zip(*rows, strict=True)
         out.append(packed_field(9, counts))
         out.append(packed_field(10, names))
         out.append(packed_field(11, _shortened(kinds)))
-        out.append(
-            packed_field(
-                12,
-                [zigzag(content) for kind, content in zip(kinds, contents, strict=True) if kind == INTEGER],
-            )
-        )
+        if min(kinds) == INTEGER:
+            integers = contents if max(kinds) == INTEGER else _integers(kinds, contents)
+            out.append(packed_field(12, [n << 1 if n >= 0 else ~(n << 1) for n in integers]))
         out += [
             bytes_field(13, number_field(1, name) + content)
             for name, kind, content in rows
             if kind == OTHER
         ]  # fmt: skip
+
+
+def _integers(kinds: Sequence[int], contents: Sequence[Any]) -> list[int]:
+    return [content for kind, content in zip(kinds, contents, strict=True) if kind == INTEGER]
 
 
 def _shortened(column: Sequence[int]) -> Sequence[int]:

@@ -96,9 +96,13 @@ class MonitoringHook:
         if monitoring.get_tool(self._tool) != _TOOL_NAME:
             self._interrupted = True
             return
-        if not self._recorder.limit_reached and self._only is None and (
-            monitoring.get_events(self._tool) != self._global_events
-            or any(not monitoring.get_local_events(self._tool, code) for code in self._codes)
+        if (
+            not self._recorder.limit_reached
+            and self._only is None
+            and (
+                monitoring.get_events(self._tool) != self._global_events
+                or any(not monitoring.get_local_events(self._tool, code) for code in self._codes)
+            )
         ):
             self._interrupted = True
         self._end_events()

@@ -136,10 +136,10 @@ def is_skipped(code: types.CodeType) -> bool:
     return code.co_name in _SKIPPED_CODE
 
 
-def make_code_plan(code: types.CodeType, source: SourcePlan, number: int, *, by_line: bool) -> CodePlan:
+def make_code_plan(code: types.CodeType, source: SourcePlan, *, by_line: bool) -> CodePlan:
     """Reads the bytecode of `code` once."""
     plan = CodePlan(
-        number=number,
+        number=0,
         code=code,
         source=source,
         is_module=code.co_name == "<module>",

@@ -124,9 +124,11 @@ class Recorder:
         if source is None:
             self._plans[key] = None
             return None
-        plan = make_code_plan(code, source, len(self.codes) + 1, by_line=self.options.by_line)
+        plan = make_code_plan(code, source, by_line=self.options.by_line)
+        # Numbered only now: a finaliser of user code may have run, and been planned, meanwhile.
         self._plans[key] = plan
         self.codes.append(plan)
+        plan.number = len(self.codes)
         self._watch_names_of(plan)
         return plan
 
@@ -138,6 +140,11 @@ class Recorder:
     def left_out_changes(self) -> int:
         """Variables that were not looked at, because a budget was spent."""
         return self._differ.left_out + self.renderer.deferred_count
+
+    def take_picture_bytes(self) -> int:
+        """Bytes of pictures made since this was last asked."""
+        made, self._differ.picture_bytes = self._differ.picture_bytes, 0
+        return made
 
     def live_states(self) -> list[FrameState]:
         """All frames of user code that run or are suspended."""
@@ -166,7 +173,27 @@ class Recorder:
         state.resumed = False
         if state.thrown:
             self._resume_thrown(state, frame)
-        self._emit(LINE, state, frame, statement, None)
+        if not self._open or not self._pictures or self.limit_reached:
+            self._emit(LINE, state, frame, statement, None)
+            state.raw_line = line
+            state.statement = statement
+            return
+        # What follows is _emit, inlined: nearly all steps are lines, and a call costs a tenth of one.
+        now = _clock()
+        self.step_count += 1
+        with self._lock:
+            steps = self._steps
+            changes = self._changes(state, frame)
+            self.recorded_count = recorded = self.recorded_count + 1
+            step = (statement, LINE, state, state.depth, changes, now, None, self._stdout_size())
+            steps.append(step)
+        if now >= self._flush_at or len(steps) >= self._batch_steps:
+            self._flush_at = now + self._flush_interval_ns
+            self.flush()
+        if self.control is not None:
+            self.control.at_step(step, frame)
+        if recorded >= self._max_steps:
+            self._end_recording()
         state.raw_line = line
         state.statement = statement
 
@@ -275,10 +302,14 @@ class Recorder:
     def _changes(self, state: FrameState, frame: types.FrameType) -> list[Change] | None:
         self.renderer.step_nodes_left = STEP_NODES
         plan = state.plan
-        foreign = state.activity != self._activity or state.skipped or self.thread_count > 1
-        state.skipped = False
-        state.activity = self._activity
-        executed = _ANYTHING if foreign else plan.statements.get(state.statement, _NOTHING)
+        if state.activity != self._activity or state.skipped or self.thread_count > 1:
+            foreign = True
+            state.skipped = False
+            state.activity = self._activity
+            executed = _ANYTHING
+        else:
+            foreign = False
+            executed = plan.statements.get(state.statement, _NOTHING)
         if plan.is_module:
             if self._reflective:
                 _watch_all(state, frame.f_globals)

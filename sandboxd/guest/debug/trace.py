@@ -107,7 +107,8 @@ class Trace:
 
     def take(self, steps: list[Step]) -> None:
         """Encodes steps, keeps them and sends them on, in batches that a message can hold."""
-        for part in _message_sized(steps):
+        heavy = self.recorder is not None and self.recorder.take_picture_bytes() > _MAX_PAYLOAD_BYTES
+        for part in _message_sized(steps) if heavy else (steps,):
             self._take(part)
 
     def _take(self, steps: list[Step]) -> None:

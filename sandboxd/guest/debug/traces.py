@@ -58,14 +58,13 @@ class Traces:
             wrapped, program.label, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True
         )
         session.output.write_through(True)
-        start = session.output.stdout_bytes()
         run = DebugRun(
             run_id=run_id,
             settings=settings,
             source=source,
             code=code,
             line=_HostLine(session),
-            stdout_size=lambda: session.output.stdout_bytes() - start,
+            stdout_size=session.output.stdout_counter(),
             hidden=frozenset(map(id, session.builtins.values())),
         )
         self._keep(run_id, run.trace)

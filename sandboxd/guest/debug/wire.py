@@ -18,6 +18,9 @@ def _long_varint(number: int) -> bytes:
 
 _SHORT_VARINTS = [_long_varint(number) for number in range(1 << 14)]
 
+_CONTINUED = [bytes((number & 0x7F | 0x80, number >> 7 | 0x80)) for number in range(1 << 14)]
+"""The first two bytes of a varint that goes on after them, by its low 14 bits."""
+
 
 def varint(number: int) -> bytes:
     """`number` as a varint; negative ones as 64-bit two's complement."""
@@ -56,6 +59,10 @@ def packed_field(field: int, numbers: Sequence[int]) -> bytes:
             return bytes_field(field, bytes(numbers))
         if largest < 1 << 14:
             return bytes_field(field, b"".join(map(_SHORT_VARINTS.__getitem__, numbers)))
+        if largest < 1 << 28:
+            short, more = _SHORT_VARINTS, _CONTINUED
+            parts = [short[n] if n < 1 << 14 else more[n & 0x3FFF] + short[n >> 14] for n in numbers]
+            return bytes_field(field, b"".join(parts))
     return bytes_field(field, b"".join(map(varint, numbers)))
 
 
