@@ -8,11 +8,12 @@ from datetime import timedelta
 
 import structlog
 
-from sandboxd.errors import SandboxdError, ZygoteUnavailable
+from sandboxd.errors import SandboxdError, Unavailable, ZygoteUnavailable
 from sandboxd.isolation.plan import Grade
 from sandboxd.limits import Limits
 from sandboxd.supervisor import greetings
 from sandboxd.supervisor.cpu_controller import CpuController
+from sandboxd.supervisor.family import GuestShape
 from sandboxd.supervisor.guest_process import GuestProcess
 from sandboxd.supervisor.pool import GuestPool
 from sandboxd.supervisor.probing import HostIsolation, LayerReport
@@ -154,9 +155,7 @@ class Supervisor:
         """A ready guest under `limits`; it is the caller's, who must kill it."""
         shape = shape_of(limits)
         if shape != self._default_shape:
-            return await self._spawner.spawn(
-                await self._current_zygote(), shape, cpu_percent=limits.cpu_percent
-            )
+            return await self._make(shape, cpu_percent=limits.cpu_percent)
         guest = await self._pool.take()
         if limits.cpu_percent != self._default_limits.cpu_percent:
             self._spawner.apply_cpu(guest, shape, cpu_percent=limits.cpu_percent)
@@ -173,10 +172,17 @@ class Supervisor:
         return [guest for zygote in self._zygotes() for guest in zygote.guests.values()]
 
     async def _make_default(self) -> GuestProcess:
+        return await self._make(self._default_shape, cpu_percent=self._default_limits.cpu_percent)
+
+    async def _make(self, shape: GuestShape, *, cpu_percent: int) -> GuestProcess:
+        """From the zygote of the moment; when that dies meanwhile, from the next one."""
         zygote = await self._current_zygote()
-        return await self._spawner.spawn(
-            zygote, self._default_shape, cpu_percent=self._default_limits.cpu_percent
-        )
+        try:
+            return await self._spawner.spawn(zygote, shape, cpu_percent=cpu_percent)
+        except Unavailable:
+            if not zygote.died.done():
+                raise
+        return await self._spawner.spawn(await self._current_zygote(), shape, cpu_percent=cpu_percent)
 
     async def _current_zygote(self) -> ZygoteProcess:
         if self._zygote is None:

@@ -154,8 +154,10 @@ def test_a_stopped_guest_still_ends_at_its_limit(server: Serving) -> None:
 
 def test_a_ready_guest_that_dies_in_the_pool_is_replaced(own_server: Serving) -> None:
     held = settled(own_server.pid)
-    for pid in descendants(own_server.zygote_pid):
+    killed = descendants(own_server.zygote_pid)
+    for pid in killed:
         os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: not any(_alive(pid) for pid in killed), seconds=5, what="the killed are gone")
     assert_nothing_left(own_server.pid, held, seconds=_HEALED_SECONDS)
     assert own_server.output("print(1)") == "1"
 

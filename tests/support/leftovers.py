@@ -59,10 +59,10 @@ def settled(pid: int, *, seconds: float = 10) -> Leftovers:
 
 def assert_nothing_left(pid: int, before: Leftovers, *, seconds: float = 5) -> None:
     """Fails when server `pid` does not come back to what it held before."""
-    with contextlib.suppress(AssertionError):
-        wait_until(lambda: Leftovers.of(pid) == before, seconds=seconds, what="as before")
-    now = Leftovers.of(pid)
-    assert now == before, f"before: {before}\nafter:  {now}"
+    deadline = time.monotonic() + seconds
+    while (now := Leftovers.of(pid)) != before:
+        assert time.monotonic() < deadline, f"before: {before}\nafter:  {now}"
+        time.sleep(_POLL_SECONDS)
 
 
 def cgroups_of(pid: int) -> int:
