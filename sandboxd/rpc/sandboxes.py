@@ -34,6 +34,8 @@ _LARGEST_PAGE = 500
 _DEFAULT_VARIABLES = 200
 _MOST_VARIABLES = 10_000
 _STATE_WAIT_SECONDS = 10.0
+_MISSING_DETAIL = "not available here; `sandboxd doctor` on the server's machine says why"
+"""The error itself may name a path of the host."""
 
 
 class SandboxServicer(sandbox_service_pb2_grpc.SandboxServiceServicer):
@@ -230,7 +232,7 @@ class SandboxServicer(sandbox_service_pb2_grpc.SandboxServiceServicer):
             capabilities_pb2.IsolationLayer(
                 name=layer.name,
                 state=layer_states.STATE_ACTIVE if layer.available else layer_states.STATE_MISSING,
-                detail=layer.detail,
+                detail=layer.detail if layer.available else _MISSING_DETAIL,
                 remedy=layer.fix,
             )
             for layer in self._supervisor.layers
