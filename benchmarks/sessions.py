@@ -110,7 +110,9 @@ def _restore(server: Serving, rounds: int) -> Iterator[Figure]:
                 rounds, lambda one=one: _timed(one, _CRASH), lambda one=one: _timed(one, "1"), _PAUSE_SECONDS
             )
             above = [value - statistics.median(plain) for value in crashed]
-            yield _figure(f"crash to restored, {state}", above, beside=f"again from code {anew:.0f} ms", bar=bar)
+            yield _figure(
+                f"crash to restored, {state}", above, beside=f"again from code {anew:.0f} ms", bar=bar
+            )
 
 
 def _branch(server: Serving, rounds: int) -> Iterator[Figure]:

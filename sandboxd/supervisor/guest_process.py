@@ -24,14 +24,13 @@ from sandboxd.supervisor.guest_exit import (
     OutputStream,
     status_of_unreaped,
 )
+from sandboxd.supervisor.output_pipes import OutputPipes
 
 _READ_BYTES = 256 * 1024
 _REAP_REPORT_SECONDS = 2.0
 _SETUP_FRAME_BYTES = 64 * 1024
 _EOF_GRACE_SECONDS = 1.0
 """A dying process closes its channel first; on a busy machine its death is seen much later."""
-_MAX_STRAY_OUTPUT_BYTES = 256 * 1024
-"""Output read and dropped between executions; after that the pipes fill and the writers wait."""
 _MAX_BACKLOG_BYTES = 32 * 1024 * 1024
 """Messages a guest has not read yet. More is for one that asks and asks and never listens."""
 _KILLED_STATUSES = (signal.SIGKILL, None)
@@ -69,12 +68,11 @@ class GuestProcess:
         self.exited: asyncio.Future[GuestExit] = loop.create_future()
         self._loop = loop
         self._channel = channel
-        self._streams: dict[OutputStream, int] = {"stdout": stdout, "stderr": stderr}
+        self._output = OutputPipes(stdout=stdout, stderr=stderr, take=self._take_output)
         self._readers: set[int] = set()
         self._frames = FrameBuffer(max_frame_bytes=_SETUP_FRAME_BYTES)
         self._outgoing = bytearray()
         self._stray: GuestSink = NobodyListens()
-        self._stray_output_bytes = 0
         self._sink: GuestSink = self._stray
         self._ready: asyncio.Future[None] = loop.create_future()
         self._killed_for = ""
@@ -86,8 +84,6 @@ class GuestProcess:
         if copy_of:
             self._frames.max_frame_bytes = copy_of._frames.max_frame_bytes
             greetings.ask_for_sender(channel)
-        for descriptor in (stdout, stderr):
-            os.set_blocking(descriptor, False)
         self._watch(channel.fileno(), self._greeting_readable)
 
     # --- life ------------------------------------------------------------------------------------
@@ -112,8 +108,7 @@ class GuestProcess:
         self.pid = pidfds.pid_of(pidfd)
         self.family.join(self)
         self._watch(pidfd, self._died)
-        for stream in self._streams:
-            self.resume_output(stream)
+        self._output.resume()
 
     async def ready(self) -> None:
         """Waits for the greeting; `GuestSetupFailed` when a step failed, and the guest is gone."""
@@ -195,19 +190,7 @@ class GuestProcess:
     def listen(self, sink: GuestSink | None) -> None:
         """Makes `sink` the one who takes messages and output; None for nobody."""
         self._sink = sink or self._stray
-        self._stray_output_bytes = 0
-        for stream in self._streams:
-            self.resume_output(stream)
-
-    def pause_output(self, stream: OutputStream) -> None:
-        """Stops reading; the guest blocks in write(2) once the pipe is full."""
-        self._unwatch(self._streams[stream])
-
-    def resume_output(self, stream: OutputStream) -> None:
-        """Reads again."""
-        descriptor = self._streams[stream]
-        if descriptor >= 0 and descriptor not in self._readers:
-            self._watch(descriptor, self._output_readable, stream)
+        self._output.resume()
 
     def pause_channel(self) -> None:
         """Stops reading messages; the guest blocks in send(2) once its socket is full."""
@@ -221,9 +204,7 @@ class GuestProcess:
 
     def drain_output(self) -> None:
         """Hands over what the pipes hold right now, so that output precedes the end of an execution."""
-        for stream, descriptor in self._streams.items():
-            while descriptor >= 0 and self._read_output(stream) == _READ_BYTES:
-                pass
+        self._output.drain()
 
     def accept_frames_of(self, max_bytes: int) -> None:
         """Sets the longest frame the host takes from this guest."""
@@ -348,27 +329,9 @@ class GuestProcess:
             self._outgoing.clear()
         self._loop.remove_writer(self._channel.fileno())
 
-    def _output_readable(self, stream: OutputStream) -> None:
-        count = self._read_output(stream)
-        if self._sink is self._stray:
-            self._stray_output_bytes += count
-            if self._stray_output_bytes > _MAX_STRAY_OUTPUT_BYTES:
-                self.pause_output("stdout")
-                self.pause_output("stderr")
-
-    def _read_output(self, stream: OutputStream) -> int:
-        descriptor = self._streams[stream]
-        try:
-            data = os.read(descriptor, _READ_BYTES)
-        except (BlockingIOError, InterruptedError):
-            return 0
-        except OSError:
-            data = b""
-        if data:
-            self._sink.output(stream, data)
-        else:
-            self._unwatch(descriptor)
-        return len(data)
+    def _take_output(self, stream: OutputStream, data: bytes) -> bool:
+        self._sink.output(stream, data)
+        return self._sink is not self._stray
 
     def _died(self) -> None:
         self._unwatch(self.pidfd)
@@ -429,10 +392,7 @@ class GuestProcess:
         if self._channel.fileno() >= 0:
             self._loop.remove_writer(self._channel.fileno())
             self._channel.close()
-        for stream, descriptor in self._streams.items():
-            if descriptor >= 0:
-                os.close(descriptor)
-                self._streams[stream] = -1
+        self._output.close()
         if self.pidfd >= 0:
             os.close(self.pidfd)
             self.pidfd = -1
