@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from sandboxd.guest.debug.differ import INTEGER, OTHER
-from sandboxd.guest.debug.wire import MalformedMessage, read_fields, read_packed, unzigzag, varint, zigzag
+from sandboxd.guest.debug.wire import MalformedMessage, read_fields, read_packed, varint
 
 RowChange = tuple[int, bytes | None, tuple[int, bytes, int] | None, bool]
 
@@ -51,27 +51,36 @@ class BatchColumns:
         """Pictures of results by place in the batch."""
         return dict(zip(self.result_steps, self.result_pictures, strict=False))
 
+    def filled(self, column: Sequence[int]) -> Sequence[int]:
+        """The column with its repeated end written out."""
+        missing = self.step_count - len(column)
+        return column if missing <= 0 else [*column, *[column[-1] if column else 0] * missing]
+
     def changes(self) -> list[list[RowChange]]:
         """The changes of each step."""
-        out: list[list[RowChange]] = []
-        at = integer = other = 0
+        flat = self.flat_changes(self.step_count)
+        out, at = [], 0
         for place in range(self.step_count):
-            found: list[RowChange] = []
-            for _ in range(self.change_counts[place] if place < len(self.change_counts) else 0):
-                name = self.change_names[at]
-                kind = self.at(self.change_kinds, at)
-                at += 1
-                if kind == INTEGER:
-                    picture = b"\x18" + varint(zigzag(unzigzag(self.integers[integer])))
-                    integer += 1
-                    found.append((name, picture, None, False))
-                elif kind == OTHER:
-                    found.append(read_change(name, self.others[other]))
-                    other += 1
-                else:
-                    found.append((name, None, None, False))
-            out.append(found)
+            count = self.change_counts[place] if place < len(self.change_counts) else 0
+            out.append(flat[at : at + count])
+            at += count
         return out
+
+    def flat_changes(self, steps: int) -> list[RowChange]:
+        """The changes of the first `steps` steps in a row."""
+        found: list[RowChange] = []
+        integers, others = iter(self.integers), iter(self.others)
+        kinds = self.change_kinds
+        last = kinds[-1] if kinds else 0
+        for at, name in enumerate(self.change_names[: sum(self.change_counts[:steps])]):
+            kind = kinds[at] if at < len(kinds) else last
+            if kind == INTEGER:  # sent as zigzag here and in the picture
+                found.append((name, b"\x18" + varint(next(integers)), None, False))
+            elif kind == OTHER:
+                found.append(read_change(name, next(others)))
+            else:
+                found.append((name, None, None, False))
+        return found
 
 
 def read_change(name: int, body: bytes) -> RowChange:

@@ -124,16 +124,6 @@ class StepWriter:
         return out, left_out
 
 
-def replaced_by(state: Folded, row: StepRow) -> dict[tuple[int, int], bytes | None]:
-    """The pictures that `row` replaces, by frame and name; to be taken before it is folded."""
-    found: dict[tuple[int, int], bytes | None] = {}
-    for name, _picture, _patch, is_global in row.changes:
-        owner = 1 if is_global else row.frame
-        frame = state.frames.get(owner)
-        found[owner, name] = frame.variables.get(name) if frame is not None else None
-    return found
-
-
 def _duration(nanoseconds: int) -> bytes:
     return number_field(1, nanoseconds // 1_000_000_000) + number_field(2, nanoseconds % 1_000_000_000)
 

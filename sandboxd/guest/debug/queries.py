@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
-from sandboxd.guest.debug.full_steps import StepWriter, range_fields, replaced_by
+from sandboxd.guest.debug.full_steps import StepWriter, range_fields
 from sandboxd.guest.debug.judge import Undecided, judge, names_in, parse_expression
 from sandboxd.guest.debug.loops import summarize_loop
 from sandboxd.guest.debug.options import CALL, LINE, RETURN, UNWIND
@@ -87,15 +87,10 @@ class _Asked:
         return join(text_field(8, note) for note in self.left_out)
 
     def state_at(self, step: int) -> bytes:
-        state, row = self.trace.state_before(step)
+        state, row, before = self.trace.state_and_before(step)
         if row is None or row.step != step:
             first, last = self.trace.first_kept_step, self.trace.step_count
             raise QueryFailed(f"the trace has steps {first} to {last}")
-        # The step's own changes are shown as such, with what they replaced.
-        before: dict[tuple[int, int], bytes | None] = {}
-        if step > self.trace.first_kept_step:
-            earlier, _ = self.trace.state_before(step - 1)
-            before = replaced_by(earlier, row)
         out = [bytes_field(1, self.writer.full_step(state, row, before))]
         for number in state.stacks.get(row.thread, []):
             frame = state.frames[number]
@@ -128,7 +123,7 @@ class _Asked:
         if number is None:
             return
         executed: dict[int, int] = {}
-        for state, row, before in self.trace.walk_with_before(replaced_by):
+        for state, row, before in self.trace.walk_with_before():
             if last and row.step > last:
                 return
             for changed, picture, patch, is_global in row.changes:

@@ -37,6 +37,8 @@ class SettraceHook:
         self._local = self._on_event
         self._local_only = self._on_watched
         self._only: frozenset[int] | None = None
+        self._only_raw: frozenset[int] = frozenset()
+        """The raw lines of those statements, in all code known so far."""
 
     @property
     def interrupted(self) -> bool:
@@ -87,6 +89,9 @@ class SettraceHook:
         if plan is None or recorder.limit_reached:
             return None
         if self._only is not None:
+            self._only_raw |= {
+                raw for raw, statement in enumerate(plan.statement_of or ()) if statement in self._only
+            }
             return None if self._only.isdisjoint(plan.statements) else self._local_only
         if code.co_flags & _GENERATOR_FLAGS and recorder.state_of(frame) is not None:
             at = frame.f_lasti
@@ -101,6 +106,12 @@ class SettraceHook:
     def watch_only(self, lines: frozenset[int] | None) -> None:
         """Functions without such a line are left alone; the others still pay for each line."""
         self._only = lines
+        self._only_raw = frozenset(
+            raw
+            for plan in self._recorder.codes
+            for raw, statement in enumerate(plan.statement_of or ())
+            if statement in (lines or ())
+        ) | (lines or frozenset())
         frame: types.FrameType | None = sys._getframe(1)
         while frame is not None:
             plan = self._recorder.plan_for(frame.f_code)
@@ -111,6 +122,8 @@ class SettraceHook:
     def _on_watched(self, frame: types.FrameType, event: str, argument: Any) -> Any:
         if self._only is None:
             return self._on_event(frame, event, argument)
+        if event == "line" and frame.f_lineno not in self._only_raw:
+            return self._local_only
         plan, control = self._recorder.plan_for(frame.f_code), self._recorder.control
         if event == "line" and plan is not None and control is not None:
             statement = plan.statement_at(frame.f_lineno)

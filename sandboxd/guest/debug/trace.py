@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from sandboxd.guest.debug.batch_reader import BatchColumns, FrameRow, read_batch
+from sandboxd.guest.debug.batch_reader import BatchColumns, FrameRow, RowChange, read_batch
 from sandboxd.guest.debug.changes import Mark
 from sandboxd.guest.debug.differ import OTHER
 from sandboxd.guest.debug.encoder import BatchEncoder
@@ -68,7 +68,7 @@ class StepRow:
     frame: int
     depth: int
     thread: int
-    changes: list[tuple[int, bytes | None, tuple[int, bytes, int] | None, bool]]
+    changes: list[RowChange]
     """Name, picture or None when unbound, patch (index, picture, length), whether it is a global."""
     result: bytes | None
     elapsed_ns: int
@@ -179,20 +179,34 @@ class Trace:
                     yield row
 
     def state_before(self, step: int) -> tuple[Folded, StepRow | None]:
-        """The state at `step`, and the step itself; None when the trace has no such step."""
+        """The state at `step`, and the step itself; an earlier one when the trace has no such step."""
+        state, row, _before = self.state_and_before(step)
+        return state, row
+
+    def state_and_before(
+        self, step: int
+    ) -> tuple[Folded, StepRow | None, dict[tuple[int, int], bytes | None]]:
+        """As `state_before`, with the pictures that the step replaced."""
         state = Folded()
-        found = None
-        for kept in self._from(step, with_keyframe=True):
+        batches = self._from(step, with_keyframe=True)
+        for number, kept in enumerate(batches):
+            if kept.first_step > step:
+                break
             if kept.keyframe is not None:
                 state = kept.keyframe.copy()
             columns = read_batch(kept.payload)
             _open_frames(state, columns, kept.first_frame)
-            for row in _rows_of(columns, kept.first_step):
-                if row.step > step:
-                    return state, found
-                fold_row(state, row)
-                found = row
-        return state, found
+            last = kept.first_step + columns.step_count - 1
+            wanted = min(step, last) - kept.first_step
+            if step > last and number + 1 < len(batches):
+                fold_columns(state, columns, columns.step_count)
+                continue
+            fold_columns(state, columns, wanted)
+            row = _row_at(columns, kept.first_step, wanted)
+            before = replaced_by(state, row)
+            fold_row(state, row)
+            return state, row, before
+        return state, None, {}
 
     def advance(self, state: Folded, after: int) -> StepRow | None:
         """Brings `state`, which is the one at step `after`, to the last step; that step."""
@@ -220,7 +234,7 @@ class Trace:
                     yield state, row
 
     def walk_with_before(
-        self, replaced_by: Callable[[Folded, StepRow], dict[tuple[int, int], bytes | None]]
+        self,
     ) -> Iterator[tuple[Folded, StepRow, dict[tuple[int, int], bytes | None]]]:
         """As `walk`, with the pictures that each step replaced."""
         state = Folded()
@@ -296,16 +310,57 @@ def fold_row(state: Folded, row: StepRow) -> None:
     stack.append(row.frame)
     state.stdout_bytes += row.stdout_bytes
     state.elapsed_ns += row.elapsed_ns
-    root = state.frames.get(1, frame)
-    for name, picture, patch, is_global in row.changes:
-        variables = (root if is_global else frame).variables
-        if patch is not None:
-            if name in variables:
-                variables[name] = with_length(variables[name], patch[2])
-        elif picture is None:
-            variables.pop(name, None)
-        else:
-            variables[name] = picture
+    for change in row.changes:
+        _apply(state, frame, change)
+
+
+def replaced_by(state: Folded, row: StepRow) -> dict[tuple[int, int], bytes | None]:
+    """The pictures that `row` replaces, by frame and name; to be taken before it is folded."""
+    found: dict[tuple[int, int], bytes | None] = {}
+    for name, _picture, _patch, is_global in row.changes:
+        owner = 1 if is_global else row.frame
+        frame = state.frames.get(owner)
+        found[owner, name] = frame.variables.get(name) if frame is not None else None
+    return found
+
+
+def fold_columns(state: Folded, columns: BatchColumns, count: int) -> None:
+    """Folds the first `count` steps of a batch, of which nobody wants to see each."""
+    frames, stacks = state.frames, state.stacks
+    numbers = columns.filled(columns.frame_numbers)
+    depths = columns.filled(columns.depths)
+    threads = columns.filled(columns.threads)
+    lines = columns.filled(columns.lines)
+    changes = iter(columns.flat_changes(count))
+    counts = columns.change_counts
+    for place in range(count):
+        number = numbers[place]
+        frame = frames.get(number)
+        if frame is None:
+            continue
+        frame.line = lines[place]
+        stack = stacks.get(threads[place])
+        if stack is None:
+            stack = stacks[threads[place]] = []
+        if not stack or stack[-1] != number or len(stack) != depths[place]:
+            del stack[depths[place] - 1 :]
+            stack.append(number)
+        for _ in range(counts[place] if place < len(counts) else 0):
+            _apply(state, frame, next(changes))
+    state.elapsed_ns += sum(columns.filled(columns.elapsed)[:count])
+    state.stdout_bytes += sum(columns.filled(columns.stdout)[:count]) if columns.stdout else 0
+
+
+def _apply(state: Folded, frame: FoldedFrame, change: RowChange) -> None:
+    name, picture, patch, is_global = change
+    variables = (state.frames.get(1, frame) if is_global else frame).variables
+    if patch is not None:
+        if name in variables:
+            variables[name] = with_length(variables[name], patch[2])
+    elif picture is None:
+        variables.pop(name, None)
+    else:
+        variables[name] = picture
 
 
 def with_length(picture: bytes, length: int) -> bytes:
@@ -327,15 +382,28 @@ def _rows_of(columns: BatchColumns, first_step: int) -> Iterator[StepRow]:
     changes = columns.changes()
     results = columns.results()
     for place in range(columns.step_count):
-        yield StepRow(
-            step=first_step + place,
-            line=columns.at(columns.lines, place),
-            event=columns.at(columns.events, place),
-            frame=columns.at(columns.frame_numbers, place),
-            depth=columns.at(columns.depths, place),
-            thread=columns.at(columns.threads, place),
-            changes=changes[place],
-            result=results.get(place),
-            elapsed_ns=columns.at(columns.elapsed, place),
-            stdout_bytes=columns.at(columns.stdout, place),
-        )
+        yield _make_row(columns, first_step, place, changes[place], results.get(place))
+
+
+def _row_at(columns: BatchColumns, first_step: int, place: int) -> StepRow:
+    skipped = sum(columns.change_counts[:place])
+    count = columns.change_counts[place] if place < len(columns.change_counts) else 0
+    changes = columns.flat_changes(place + 1)[skipped : skipped + count]
+    return _make_row(columns, first_step, place, changes, columns.results().get(place))
+
+
+def _make_row(
+    columns: BatchColumns, first_step: int, place: int, changes: list[RowChange], result: bytes | None
+) -> StepRow:
+    return StepRow(
+        step=first_step + place,
+        line=columns.at(columns.lines, place),
+        event=columns.at(columns.events, place),
+        frame=columns.at(columns.frame_numbers, place),
+        depth=columns.at(columns.depths, place),
+        thread=columns.at(columns.threads, place),
+        changes=changes,
+        result=result,
+        elapsed_ns=columns.at(columns.elapsed, place),
+        stdout_bytes=columns.at(columns.stdout, place),
+    )
