@@ -2,7 +2,7 @@
 
 import time
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -199,10 +199,13 @@ class Trace:
             last = kept.first_step + columns.step_count - 1
             wanted = min(step, last) - kept.first_step
             if step > last and number + 1 < len(batches):
-                fold_columns(state, columns, columns.step_count)
+                fold_columns(state, columns, columns.step_count, columns.flat_changes(columns.step_count))
                 continue
-            fold_columns(state, columns, wanted)
-            row = _row_at(columns, kept.first_step, wanted)
+            changes = columns.flat_changes(wanted + 1)
+            fold_columns(state, columns, wanted, changes)
+            done = sum(columns.change_counts[:wanted])
+            result = columns.results().get(wanted)
+            row = _make_row(columns, kept.first_step, wanted, changes[done:], result)
             before = replaced_by(state, row)
             fold_row(state, row)
             return state, row, before
@@ -324,14 +327,14 @@ def replaced_by(state: Folded, row: StepRow) -> dict[tuple[int, int], bytes | No
     return found
 
 
-def fold_columns(state: Folded, columns: BatchColumns, count: int) -> None:
+def fold_columns(state: Folded, columns: BatchColumns, count: int, flat: Sequence[RowChange]) -> None:
     """Folds the first `count` steps of a batch, of which nobody wants to see each."""
     frames, stacks = state.frames, state.stacks
     numbers = columns.filled(columns.frame_numbers)
     depths = columns.filled(columns.depths)
     threads = columns.filled(columns.threads)
     lines = columns.filled(columns.lines)
-    changes = iter(columns.flat_changes(count))
+    changes = iter(flat)
     counts = columns.change_counts
     for place in range(count):
         number = numbers[place]
@@ -383,13 +386,6 @@ def _rows_of(columns: BatchColumns, first_step: int) -> Iterator[StepRow]:
     results = columns.results()
     for place in range(columns.step_count):
         yield _make_row(columns, first_step, place, changes[place], results.get(place))
-
-
-def _row_at(columns: BatchColumns, first_step: int, place: int) -> StepRow:
-    skipped = sum(columns.change_counts[:place])
-    count = columns.change_counts[place] if place < len(columns.change_counts) else 0
-    changes = columns.flat_changes(place + 1)[skipped : skipped + count]
-    return _make_row(columns, first_step, place, changes, columns.results().get(place))
 
 
 def _make_row(

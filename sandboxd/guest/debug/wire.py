@@ -26,6 +26,8 @@ def varint(number: int) -> bytes:
     """`number` as a varint; negative ones as 64-bit two's complement."""
     if 0 <= number < 1 << 14:
         return _SHORT_VARINTS[number]
+    if 0 <= number < 1 << 28:
+        return _CONTINUED[number & 0x3FFF] + _SHORT_VARINTS[number >> 14]
     return _long_varint(number & _SIXTY_FOUR_BITS)
 
 
