@@ -51,6 +51,8 @@ def command(
 
 
 def _run(settings: "Settings", *, as_json: bool) -> None:
+    import uvloop
+
     from sandboxd.app import run_server
 
     def started(addresses: "BoundAddresses") -> None:
@@ -62,7 +64,8 @@ def _run(settings: "Settings", *, as_json: bool) -> None:
             if value:
                 say(f"{name.replace('_', ' '):>12}: {value}")
 
-    asyncio.run(run_server(settings, started=started))
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:  # more calls a second
+        runner.run(run_server(settings, started=started))
 
 
 def _facts(settings: "Settings", addresses: "BoundAddresses") -> dict[str, Any]:

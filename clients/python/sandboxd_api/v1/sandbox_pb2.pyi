@@ -184,8 +184,9 @@ class SandboxSpec(_message.Message):
     CHECKPOINT_POLICY_FIELD_NUMBER: _builtins.int
     ENABLE_DEBUGGING_FIELD_NUMBER: _builtins.int
     enable_debugging: _builtins.bool
-    """Whether frames with variables are captured on failure and inspected variables keep their full
-    value. Optional; default false. Debug and DebugSession work either way.
+    """Whether `debug()` and `inspect_var()` in user code record anything, and frames with variables are
+    captured on failure. Optional; default false: user code may call both, and nothing is kept. Debug
+    and DebugSession work either way.
     """
     @_builtins.property
     def limits(self) -> Global___Limits:

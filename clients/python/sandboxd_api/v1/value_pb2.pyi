@@ -495,7 +495,9 @@ class Description(_message.Message):
     type_name: _builtins.str
     """Qualified name of the type, such as "collections.OrderedDict"."""
     text: _builtins.str
-    """A bounded text for people, made without running user code."""
+    """A bounded text for people. For the result of an execution it is what the object's own `__repr__`
+    says, which is user code; everywhere else it is made without running any.
+    """
     truncated: _builtins.bool
     """Whether `text` is cut."""
     def __init__(
