@@ -187,7 +187,8 @@ def _ms(times: list[float]) -> str:
 
 def _line(figure: Figure) -> str:
     bar = "" if figure.bar is None else f"bar {figure.bar:g}{' MISSED' if figure.missed else ''}"
-    return f"{figure.name:48} p50 {figure.median:9.2f}  p99 {figure.p99:9.2f} {figure.unit:6} {figure.beside:28} {bar}"
+    values = f"p50 {figure.median:9.2f}  p99 {figure.p99:9.2f} {figure.unit:6}"
+    return f"{figure.name:48} {values} {figure.beside:28} {bar}"
 
 
 if __name__ == "__main__":
