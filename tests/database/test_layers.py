@@ -12,6 +12,7 @@ from sandboxd.channel.query import ResultColumn
 from sandboxd.database.audit import MemoryAudit
 from sandboxd.database.errors import DatabaseRoleUnsafe, DatabaseUnavailable, QueryError
 from sandboxd.database.gateway import DatabaseGateway
+from sandboxd.database.grants import DatabaseGrant
 from sandboxd.database.protocol import DatabaseSpec
 from sandboxd.database.settings import DatabaseSettings
 from sandboxd.database.worker.refusal import Refusal
@@ -202,6 +203,7 @@ async def test_connection_that_the_server_closed_is_replaced_unnoticed(
     )
     await owner.close()
     assert ended > 0
+    assert await desk.gateway.schemas.tables(DatabaseGrant(database="postgres"), refresh=True)
     for _ in range(4):
         assert (await desk.ask("postgres", "SELECT 1")).rows == [(1,)]
 

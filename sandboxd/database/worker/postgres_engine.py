@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 import asyncpg
 from asyncpg import Connection
@@ -18,13 +18,14 @@ from sandboxd.database.schema import Table
 from sandboxd.database.worker.allowed import FunctionPolicy, postgres_functions
 from sandboxd.database.worker.parameters import Interval, JsonText, for_postgres, unpack
 from sandboxd.database.worker.planner import Plan
-from sandboxd.database.worker.postgres_errors import refusal_of
+from sandboxd.database.worker.postgres_errors import CONNECTION_FAULTS, refusal_of
 from sandboxd.database.worker.postgres_role import check_role
 from sandboxd.database.worker.postgres_schema import read_functions, read_row_types, read_tables
 from sandboxd.database.worker.refusal import Layer, Reason, Refusal
 from sandboxd.database.worker.results import RowCollector, Sink
 
 _CONNECT_TIMEOUT = 5.0
+_CATALOG_TIMEOUT = 10.0
 _GRACE = 0.2
 """Seconds a statement may overrun before its connection is dropped: PostgreSQL stops most by itself."""
 _BATCH_BYTES = 1_000_000
@@ -44,6 +45,9 @@ _SCRUB = (
     "ROLLBACK; SELECT pg_catalog.pg_advisory_unlock_all(); UNLISTEN *; CLOSE ALL; DEALLOCATE ALL; RESET ALL; "
     "DISCARD SEQUENCES"
 )
+
+
+_Result = TypeVar("_Result")
 
 
 class PostgresCatalog(NamedTuple):
@@ -72,16 +76,25 @@ class PostgresDatabase:
 
     async def catalog(self) -> PostgresCatalog:
         """Reads the catalogue anew."""
-        connection = await self._connect()
-        try:
-            tables = await read_tables(connection, self.schemas, self._spec.tables)
-            functions = await read_functions(connection)
-            row_types = await read_row_types(connection)
-        except (asyncpg.PostgresError, OSError, TimeoutError) as error:
-            await self._drop()
-            raise refusal_of(error) from None
-        policy = postgres_functions(functions, self._spec.functions)
-        return PostgresCatalog(tables, policy, row_types, time.monotonic())
+        return await self._with_connection(self._read_catalog)
+
+    async def _read_catalog(self, connection: Connection[Any]) -> PostgresCatalog:
+        tables = await read_tables(connection, self.schemas, self._spec.tables)
+        functions = postgres_functions(await read_functions(connection), self._spec.functions)
+        return PostgresCatalog(tables, functions, await read_row_types(connection), time.monotonic())
+
+    async def _with_connection(self, action: Callable[[Connection[Any]], Awaitable[_Result]]) -> _Result:
+        """Does `action`; on a connection that the server or a firewall has closed, once more on a new one."""
+        for is_last in (False, True):
+            connection = await self._connect()
+            try:
+                async with asyncio.timeout(_CATALOG_TIMEOUT):
+                    return await action(connection)
+            except CONNECTION_FAULTS as error:
+                await self._drop()
+                if is_last:
+                    raise refusal_of(error) from None
+        raise AssertionError  # the loop returns or raises
 
     async def run(
         self, plan: Plan, given: Sequence[tuple[str, Value]], request: RunStatement, sink: Sink
@@ -98,7 +111,7 @@ class PostgresDatabase:
             raise _time_limit() from None
         except asyncio.CancelledError:
             raise Refusal(Reason.CANCELLED, Layer.LIMIT, "the statement was cancelled") from None
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, OverflowError, ValueError) as error:
+        except (*CONNECTION_FAULTS, OverflowError, ValueError) as error:
             healthy = isinstance(error, asyncpg.PostgresError)
             if isinstance(error, asyncpg.QueryCanceledError) and time.monotonic() >= deadline - 0.02:
                 raise _time_limit() from None
@@ -111,7 +124,7 @@ class PostgresDatabase:
         return result
 
     async def _begin(self, plan: Plan, request: RunStatement) -> Connection[Any]:
-        """A connection in a transaction. One that the server or a firewall has closed is replaced once."""
+        """A connection in a transaction."""
         mode = "READ WRITE" if plan.write else "READ ONLY"
         milliseconds = max(1, request.timeout_ms)
         # The query makes the mode final: after it, SET TRANSACTION READ WRITE is an error.
@@ -120,17 +133,12 @@ class PostgresDatabase:
             f"{min(milliseconds, 2000)}; SET LOCAL idle_in_transaction_session_timeout = "
             f"{milliseconds + 10_000}; SELECT 1"
         )
-        for is_last in (False, True):
-            connection = await self._connect()
-            try:
-                await connection.execute(opening, timeout=_CONNECT_TIMEOUT)
-            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
-                await self._drop()
-                if is_last:
-                    raise refusal_of(error) from None
-            else:
-                return connection
-        raise AssertionError  # the loop returns or raises
+
+        async def begin(connection: Connection[Any]) -> Connection[Any]:
+            await connection.execute(opening)
+            return connection
+
+        return await self._with_connection(begin)
 
     async def _run(
         self,
@@ -162,7 +170,7 @@ class PostgresDatabase:
             connection = await asyncpg.connect(
                 self._spec.url, timeout=_CONNECT_TIMEOUT, statement_cache_size=0, server_settings=settings
             )
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError, ValueError) as error:
+        except (*CONNECTION_FAULTS, ValueError) as error:
             raise Refusal(
                 Reason.UNAVAILABLE, Layer.ENGINE, "the database cannot be reached just now"
             ) from error
@@ -182,7 +190,7 @@ class PostgresDatabase:
         try:
             async with asyncio.timeout(_CONNECT_TIMEOUT if healthy else _GRACE):
                 await connection.execute(_SCRUB)
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError):
+        except CONNECTION_FAULTS:
             await self._drop()
 
     async def close(self) -> None:

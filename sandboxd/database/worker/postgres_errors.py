@@ -38,10 +38,26 @@ _WITHOUT_TEXT = {
 """Reasons whose own text could name a role, a host or a table that is hidden."""
 
 
+CONNECTION_FAULTS = (
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # when the server ended the connection between two calls
+    OSError,
+    TimeoutError,
+)
+"""What a call on a connection may raise that is no mistake of this program."""
+
+
 def refusal_of(error: Exception) -> Refusal:
     """What an error of the driver or the server comes to for the caller."""
     if not isinstance(error, asyncpg.PostgresError):
-        reason = Reason.UNAVAILABLE if isinstance(error, OSError | asyncpg.InterfaceError) else Reason.DATA
+        reason = (
+            Reason.UNAVAILABLE
+            if isinstance(
+                error, OSError | TimeoutError | asyncpg.InterfaceError | asyncpg.InternalClientError
+            )
+            else Reason.DATA
+        )
         text = _WITHOUT_TEXT.get(reason, "a value of the result has no Python form; cast it to text")
         return Refusal(reason, Layer.ENGINE, text)
     code = error.sqlstate or ""
