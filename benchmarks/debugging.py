@@ -23,11 +23,11 @@ from pathlib import Path
 from typing import Any
 
 from google.protobuf import duration_pb2
-from sandboxd_api.v1 import debug_pb2, execution_pb2, trace_pb2
+from sandboxd_api.v1 import checkpoint_pb2, debug_pb2, execution_pb2, sandbox_service_pb2, trace_pb2
 from sandboxd_api.v1 import debug_session_pb2 as session_pb2
 from sandboxd_api.v1 import execution_service_pb2 as pb
 
-from tests.support.serving import Serving, serving
+from tests.support.serving import Serving, serving, spec_of
 
 LOOP = "for i in range({n}):\n    x = i * 2\n"
 LOOP_IN_FUNCTION = """\
@@ -300,8 +300,11 @@ def _past(server: Serving, sandbox: str) -> list[float]:
 
 
 def _sandbox(server: Serving) -> str:
-    limits = {"memory_bytes": 1 << 30, "cpu_percent": 100, "execution_timeout": 120}
-    return server.create(debugging=True, **limits)
+    """Without checkpoints: what they cost before an execution is measured elsewhere."""
+    spec = spec_of(debugging=True, memory_bytes=1 << 30, cpu_percent=100, execution_timeout=120)
+    spec.checkpoint_policy.mode = checkpoint_pb2.CheckpointPolicy.MODE_DISABLED
+    request = sandbox_service_pb2.CreateSandboxRequest(spec=spec)
+    return str(server.sandboxes.CreateSandbox(request, metadata=server.metadata).sandbox.id)
 
 
 # --- the run -----------------------------------------------------------------------------------------

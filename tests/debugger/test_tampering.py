@@ -60,3 +60,13 @@ def test_threads_are_numbered_and_their_lines_seen() -> None:
     rows = list(traced.run.trace.rows())
     assert len({row.thread for row in rows if row.line in (4, 5)}) == 3
     assert summary(traced).thread_count == 4
+
+
+def test_deep_recursion_ends_in_the_programs_own_error() -> None:
+    source = (
+        "def f(n):\n    return f(n + 1)\ntry:\n    f(0)\nexcept RecursionError as e:\n"
+        "    seen = type(e).__name__\nafter = 1\n"
+    )
+    traced = trace_program(source)
+    assert traced.error is None
+    assert (traced.namespace["seen"], traced.namespace["after"]) == ("RecursionError", 1)

@@ -173,27 +173,7 @@ class Recorder:
         state.resumed = False
         if state.thrown:
             self._resume_thrown(state, frame)
-        if not self._open or not self._pictures or self.limit_reached:
-            self._emit(LINE, state, frame, statement, None)
-            state.raw_line = line
-            state.statement = statement
-            return
-        # What follows is _emit, inlined: nearly all steps are lines, and a call costs a tenth of one.
-        now = _clock()
-        self.step_count += 1
-        with self._lock:
-            steps = self._steps
-            changes = self._changes(state, frame)
-            self.recorded_count = recorded = self.recorded_count + 1
-            step = (statement, LINE, state, state.depth, changes, now, None, self._stdout_size())
-            steps.append(step)
-        if now >= self._flush_at or len(steps) >= self._batch_steps:
-            self._flush_at = now + self._flush_interval_ns
-            self.flush()
-        if self.control is not None:
-            self.control.at_step(step, frame)
-        if recorded >= self._max_steps:
-            self._end_recording()
+        self._emit(LINE, state, frame, statement, None)
         state.raw_line = line
         state.statement = statement
 
@@ -277,27 +257,41 @@ class Recorder:
     def _emit(
         self, event: int, state: FrameState, frame: types.FrameType, line: int, result: bytes | None
     ) -> None:
+        try:
+            step = self._record(event, state, frame, line, result)
+        except MemoryError:
+            raise
+        except Exception as error:  # a fault of ours, or no room on the stack, is not the program's
+            self.missed_count += 1
+            self.fault = type(error).__name__
+            state.skipped = True
+            return
+        if step is not None and self.control is not None:
+            self.control.at_step(step, frame)
+        if self.recorded_count >= self._max_steps:
+            self._end_recording()
+
+    def _record(
+        self, event: int, state: FrameState, frame: types.FrameType, line: int, result: bytes | None
+    ) -> Step | None:
         now = _clock()
         self.step_count += 1
         if not self._open and not self._passes(event, state, line):
             state.skipped = True
-            return
+            return None
         with self._lock:
-            steps = self._steps
             changes = self._changes(state, frame) if self._pictures else None
             if self.limit_reached or (self.filter.names and not changes):
                 self.filtered_count += 1
-                return
+                return None
             self.recorded_count += 1
             step = (line, event, state, state.depth, changes, now, result, self._stdout_size())
+            steps = self._steps
             steps.append(step)
-        if len(steps) >= self._batch_steps or now >= self._flush_at:
+        if now >= self._flush_at or len(steps) >= self._batch_steps:
             self._flush_at = now + self._flush_interval_ns
             self.flush()
-        if self.control is not None:
-            self.control.at_step(step, frame)
-        if self.recorded_count >= self._max_steps:
-            self._end_recording()
+        return step
 
     def _changes(self, state: FrameState, frame: types.FrameType) -> list[Change] | None:
         self.renderer.step_nodes_left = STEP_NODES

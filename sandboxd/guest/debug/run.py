@@ -136,7 +136,7 @@ class DebugRun:
         if self.trace.dropped_steps:
             notes.append(f"steps 1 to {self.trace.dropped_steps} are no longer kept for queries")
         if self._hook.interrupted:
-            notes.append("user code removed or replaced the tracer: steps are missing from then on")
+            notes.append("tracing ended early: user code removed the tracer, or met the recursion limit")
         if recorder.missed_count:
             notes.append(f"{recorder.missed_count} steps could not be recorded: {recorder.fault}")
         if recorder.left_out_changes:

@@ -81,6 +81,8 @@ class _Kept:
     first_frame: int
     payload: bytes
     keyframe: Folded | None
+    size: int
+    """Bytes of both, about."""
 
 
 class Trace:
@@ -118,14 +120,16 @@ class Trace:
         keyframe = self._keyframe(recorder, steps, frames) if self._keep else None
         payload = self._encoder.encode(steps, names=recorder.names, codes=recorder.codes, frames=frames)
         if self._keep:
+            size = len(payload) + (_keyframe_bytes(keyframe) if keyframe is not None else 0)
             kept = _Kept(
+                size=size,
                 first_step=self._total + 1,
                 first_frame=self._frames_met + 1,
                 payload=payload,
                 keyframe=keyframe,
             )
             self._batches.append(kept)
-            self._bytes += len(payload)
+            self._bytes += size
             self._drop_oldest()
         self._total += len(steps)
         self._frames_met += len(frames)
@@ -144,12 +148,11 @@ class Trace:
 
     def _drop_oldest(self) -> None:
         while self._bytes > self._max_bytes and len(self._batches) > 1:
-            gone = self._batches.pop(0)
-            self._bytes -= len(gone.payload)
+            self._bytes -= self._batches.pop(0).size
         while (
             len(self._batches) > 1 and self._batches[0].keyframe is None and self._batches[0].first_step > 1
         ):
-            self._bytes -= len(self._batches.pop(0).payload)
+            self._bytes -= self._batches.pop(0).size
         self.dropped_steps = self._batches[0].first_step - 1
 
     def _keyframe(self, recorder: Recorder, steps: list[Step], frames: list[Any]) -> Folded | None:
@@ -161,7 +164,6 @@ class Trace:
             size = sum(len(state.snap) + 2 for state in live)
             if self._since_keyframe >= 4 * size:
                 self._since_keyframe = 0
-                self._bytes += size * _KEYFRAME_BYTES_A_VARIABLE
                 self._next_keyframe = _fold_live(live, recorder.names, steps[-1], self._start_ns)
         return due
 
@@ -258,6 +260,11 @@ class Trace:
             while place > 0 and batches[place].keyframe is None:
                 place -= 1
         return batches[place:]
+
+
+def _keyframe_bytes(keyframe: Folded) -> int:
+    variables = sum(len(frame.variables) + 2 for frame in keyframe.frames.values())
+    return variables * _KEYFRAME_BYTES_A_VARIABLE
 
 
 def _first_step_of(kept: _Kept) -> int:
