@@ -19,14 +19,17 @@ def make_private() -> None:
 
 def enter_read_only_root(*, binds: Sequence[str], hidden: Sequence[str]) -> None:
     """Makes a tmpfs root that holds `binds` (files or directories, at their own paths), enters it and
-    drops the old root for good. `hidden` are directories below the binds that become empty.
+    drops the old root for good. `hidden` are directories below the binds that become empty but for the
+    binds inside them: a Python without a virtual environment has everybody's packages below its own library.
 
     The parents of a bind are made anew with mode 755, so a Python below a mode 700 home works for any
     user id.
     """
     # Held open before the new root covers the place where it is mounted: a bind may lie below that place.
-    sources = [(path, os.open(path, os.O_PATH | os.O_CLOEXEC)) for path in _outermost(binds)]
-    devices = [(path, os.open(path, os.O_PATH | os.O_CLOEXEC)) for path in _DEVICES]
+    inside = [path for path in binds if _below(path, hidden)]
+    sources = _opened(_outermost(set(binds) - set(inside)))
+    inner_sources = _opened(_outermost(inside))
+    devices = _opened(_DEVICES)
     links = [(path, os.readlink(path)) for path in _TOP_LEVEL_LINKS if os.path.islink(path)]
     root = _mount_point()
     syscalls.mount("tmpfs", root, "tmpfs", syscalls.MS_NOSUID, "mode=755,size=1m,nr_inodes=4096")
@@ -34,9 +37,12 @@ def enter_read_only_root(*, binds: Sequence[str], hidden: Sequence[str]) -> None
     os.makedirs(f"{root}/empty", mode=0o755)
     for path, descriptor in sources:
         _bind(descriptor, f"{root}{path}", directory=os.path.isdir(path))
-    for path in hidden:
+    for number, path in enumerate(hidden):
         if os.path.isdir(f"{root}{path}"):
-            syscalls.mount(f"{root}/empty", f"{root}{path}", "", syscalls.MS_BIND)
+            os.makedirs(f"{root}/empty/{number}", mode=0o755)
+            syscalls.mount(f"{root}/empty/{number}", f"{root}{path}", "", syscalls.MS_BIND)
+    for path, descriptor in inner_sources:
+        _bind(descriptor, f"{root}{path}", directory=os.path.isdir(path))
     for path, target in links:
         if not os.path.lexists(f"{root}{path}"):
             os.makedirs(os.path.dirname(f"{root}{path}"), exist_ok=True)
@@ -52,11 +58,19 @@ def enter_read_only_root(*, binds: Sequence[str], hidden: Sequence[str]) -> None
     for path, descriptor in devices:  # after the recursive nodev, which would make them unopenable
         syscalls.mount(f"/proc/self/fd/{descriptor}", f"{root}{path}", "", syscalls.MS_BIND)
         syscalls.mount_setattr(f"{root}{path}", syscalls.MOUNT_ATTR_NOSUID | syscalls.MOUNT_ATTR_NOEXEC)
-    for _, descriptor in [*sources, *devices]:
+    for _, descriptor in [*sources, *inner_sources, *devices]:
         os.close(descriptor)
     syscalls.pivot_root(".", ".")
     syscalls.umount_detach(".")
     os.chdir("/")
+
+
+def _opened(paths: Iterable[str]) -> list[tuple[str, int]]:
+    return [(path, os.open(path, os.O_PATH | os.O_CLOEXEC)) for path in paths]
+
+
+def _below(path: str, directories: Sequence[str]) -> bool:
+    return any(os.path.realpath(path).startswith(directory + "/") for directory in directories)
 
 
 def _outermost(paths: Iterable[str]) -> list[str]:
