@@ -64,9 +64,13 @@ class Cgroup:
             _write(directory / "cgroup.procs", pid)
 
     def peak_memory_bytes(self) -> int:
-        """Most memory charged at once, since the last `reset_peak`; 0 where the kernel does not count it."""
+        """Most memory charged at once, since the last `reset_peak`; 0 where the kernel does not count it, or
+        the group is gone."""
         descriptor = self._peak_descriptor()
-        return int(os.pread(descriptor, _FIGURE_BYTES, 0)) if descriptor >= 0 else 0
+        try:
+            return int(os.pread(descriptor, _FIGURE_BYTES, 0)) if descriptor >= 0 else 0
+        except OSError:  # ENODEV: removed, as at the end of the server, while the file is still open
+            return 0
 
     def memory_bytes(self) -> int:
         """Memory charged at this moment; 0 when the group is gone."""

@@ -1,0 +1,25 @@
+"""A control group that is removed under the server must not keep the end of a guest from being told."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from sandboxd.supervisor.cgroups import CgroupLimits, CgroupTree, open_tree
+
+
+@pytest.fixture
+def tree() -> Iterator[CgroupTree]:
+    try:
+        found = open_tree(sweep=False)
+    except OSError as error:
+        pytest.skip(f"no control groups: {error}")
+    yield found
+    found.remove()
+
+
+@pytest.mark.kernel
+def test_the_peak_of_a_removed_group_is_0(tree: CgroupTree) -> None:
+    group = tree.create("gone", CgroupLimits(memory_bytes=1 << 26, cpu_percent=50))
+    group.reset_peak()  # opens its file
+    tree.remove()
+    assert group.peak_memory_bytes() == 0
