@@ -42,7 +42,7 @@ _REFUSALS_A_SECOND = 20.0
 
 FAIRNESS_BAR = 3.0
 REFUSED_P99_BAR_SECONDS = 0.05
-_REFUSED_BAR_IN_LOOKS = 1.5
+_REFUSED_BAR_IN_LOOKS = 2.0
 """On a machine so busy that a mere look takes longer than the bar, a refusal may take this many looks."""
 
 
