@@ -117,6 +117,8 @@ class Executions:
                 await self._finish(sandbox, live)  # the caller has its answer; the turn is still ours
                 if went_on:
                     await sandbox.keep(execution.id, execution.number)
+                else:
+                    await sandbox.settle()
         except asyncio.CancelledError:
             self._never_ran(
                 live, ExecutionState.CANCELLED, FailureKind.CANCELLED, "cancelled while it waited"

@@ -16,11 +16,17 @@ class ParkedState:
     def __init__(self, guest: GuestProcess) -> None:
         self.guest = guest
         self._holders = 0
+        self._promoted = False
 
     @property
     def alive(self) -> bool:
         """Whether the state can still become a session."""
         return self.guest.alive
+
+    @property
+    def exclusive(self) -> bool:
+        """Whether only one session may go back to it."""
+        return self._holders == 1
 
     def hold(self) -> "ParkedState":
         """One more holder."""
@@ -30,8 +36,22 @@ class ParkedState:
     def release(self) -> None:
         """One holder less; the last one ends it."""
         self._holders -= 1
+        if self._holders <= 0 and not self._promoted:
+            self.guest.kill(_NOT_KEPT)
+
+    def promote(self) -> None:
+        """Its process becomes a session; until `replace` nothing that happens to the state ends it."""
+        self._promoted = True
+
+    def replace(self, guest: GuestProcess) -> None:
+        """A copy of the promoted process takes its place."""
+        self._promoted = False
+        self.guest = guest
         if self._holders <= 0:
-            self.guest.kill("its state is no longer kept")
+            guest.kill(_NOT_KEPT)
+
+
+_NOT_KEPT = "its state is no longer kept"
 
 
 @dataclass(slots=True, kw_only=True, eq=False)

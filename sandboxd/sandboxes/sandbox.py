@@ -119,6 +119,14 @@ class Sandbox:
         finally:
             self.keeping = False
 
+    async def settle(self) -> None:
+        """Waits until a restored session has its way back again. Needs `turn`."""
+        self.keeping = True
+        try:
+            await self.session.settle()
+        finally:
+            self.keeping = False
+
     async def _fresh_guest(self) -> GuestProcess:
         guest = await self._supervisor.acquire(self.spec.limits)
         if self.state is not SandboxState.ACTIVE:

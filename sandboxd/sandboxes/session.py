@@ -5,33 +5,29 @@ stays as it is, its copy becomes the session. Whoever calls a method here holds 
 """
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 import structlog
 
-from sandboxd.channel.messages import GuestMessage, RemoveFiles, Restore, Restored
+from sandboxd.channel.messages import RemoveFiles, Restore, Restored
 from sandboxd.errors import CopyFailed, NotBranchable, SandboxDeleted, SandboxdError, Unavailable
 from sandboxd.sandboxes.checkpoints import Checkpoint, CheckpointRing, ParkedState
+from sandboxd.sandboxes.keeping import RestoredWaiter, excess_bytes, refusal, unsupported
 from sandboxd.sandboxes.model import (
-    CheckpointMode,
     CheckpointReport,
     SandboxSpec,
     SessionOutcome,
     SessionState,
     SkipReason,
 )
-from sandboxd.supervisor import pidfds
-from sandboxd.supervisor.guest_exit import OutputStream
+from sandboxd.supervisor.copying import Sequel
 from sandboxd.supervisor.guest_process import GuestProcess
 from sandboxd.supervisor.supervisor import Supervisor
 
 _log = structlog.get_logger(__name__)
 
 _RESTORE_SECONDS = 15.0
-_THREAD_WAITS_SECONDS = (0.002, 0.01, 0.03)
-"""A thread that has ended may still be counted for a moment."""
 
 
 class Session:
@@ -52,13 +48,15 @@ class Session:
         """Where the files of a branch are; empty for the workspace itself."""
         self.guest: GuestProcess | None = None
         self.ring = CheckpointRing(history_count=spec.checkpoints.history_count)
-        self.kept = _unsupported(supervisor, spec)
+        self.kept = unsupported(supervisor, spec)
         """Whether the state as it stands is kept."""
         self._notice: SessionOutcome | None = None
         self._last: tuple[str, int] = ("", 0)
         """The execution after which the session stands."""
         self._ended = False
         self._request_number = 0
+        self._successor: tuple[ParkedState, asyncio.Future[GuestProcess]] | None = None
+        """A state that became the session, and the copy in the making that takes its place."""
 
     # --- the guest -------------------------------------------------------------------------------
 
@@ -68,6 +66,7 @@ class Session:
 
     async def ready(self) -> GuestProcess:
         """The live guest, with what could be saved where the last one died meanwhile."""
+        await self.settle()
         if self.guest is None and not list(self.ring) and self._notice is None:
             await self.start()
         elif self.guest is None or not self.guest.alive:
@@ -96,6 +95,7 @@ class Session:
 
     async def recover(self, reason: str) -> SessionOutcome:
         """After the guest's death: back to the state before, or a fresh session where none is kept."""
+        await self.settle()
         report = self.kept
         await self._bury()
         self.ring.drop_dead()
@@ -128,7 +128,7 @@ class Session:
         """Keeps the state as it stands after that execution, if it can be kept."""
         self.ring.changed()
         self._last = (execution_id, number)
-        self.kept = _unsupported(self._supervisor, self._spec)
+        self.kept = unsupported(self._supervisor, self._spec)
         if self.kept.skipped is SkipReason.FAILED:
             previous = self.ring.latest_behind()
             state = await self._park()
@@ -157,6 +157,7 @@ class Session:
 
     async def rewind(self, target: Checkpoint) -> Checkpoint | None:
         """Makes `target` the session; returns the state that was left, where it is kept."""
+        await self.settle()
         left = self.ring.current
         if target is left:
             return left
@@ -187,6 +188,8 @@ class Session:
     def end(self, reason: str) -> list[GuestProcess]:
         """Ends the session for good; returns the processes that are about to be gone."""
         self._ended = True
+        if self._successor is not None:
+            self._successor[1].cancel()
         ending = [entry.state.guest for entry in self.ring if entry.state is not None]
         self.ring.drop_all()
         guest, self.guest = self.guest, None
@@ -207,7 +210,7 @@ class Session:
         self.guest = None
         self.guest = await self._fresh()
         self.directory = ""
-        self.kept = _unsupported(self._supervisor, self._spec)
+        self.kept = unsupported(self._supervisor, self._spec)
         if self.kept.skipped in (None, SkipReason.FAILED):
             for entry in [entry for entry in self.ring if entry.state is None and not entry.name]:
                 self.ring.drop(entry)
@@ -222,9 +225,9 @@ class Session:
         if guest is None or not guest.alive or self._has_ended():
             self._skip(SkipReason.FAILED, "the session ended before its state was kept")
             return None
-        refusal = await self._refusal(guest)
-        if refusal is not None:
-            self._skip(*refusal)
+        problem = await refusal(guest, budget=self._budget())
+        if problem is not None:
+            self._skip(*problem)
             return None
         try:
             copy = await self._supervisor.copy(guest)
@@ -252,6 +255,11 @@ class Session:
             self.directory = ""
             self._arrived(target)
             return True
+        if target.state.exclusive and (self.guest is None or not self.guest.alive):
+            if await self._promote(target, target.state):
+                return True
+            if not target.alive:
+                return False
         try:
             copy = await self._supervisor.copy(target.state.guest)
         except SandboxdError as error:
@@ -271,6 +279,56 @@ class Session:
         self._arrived(target)
         return True
 
+    async def _promote(self, target: Checkpoint, state: ParkedState) -> bool:
+        """After a crash the state itself becomes the session: it copies itself first, then puts its files
+        back, and nobody waits for the copy's first word. False leaves the copy as the state, if there is one.
+        """
+        await self._bury()
+        guest = state.guest
+        self._request_number += 1
+        waiter = RestoredWaiter(self._request_number)
+        order = Restore(request_id=self._request_number, directory=self.directory)
+        state.promote()
+        copying = asyncio.ensure_future(
+            self._supervisor.copy(guest, sequel=Sequel(message=order, sink=waiter))
+        )
+        self._successor = (state, copying)
+        ends: list[asyncio.Future[Any]] = [waiter.answer, guest.exited]
+        await asyncio.wait(ends, timeout=_RESTORE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        if not waiter.answer.done() or not guest.alive or self._has_ended():
+            guest.kill("could not be restored")
+            await self.settle()
+            return False
+        self._note_problem(waiter.answer.result())
+        guest.family.unpark(guest)
+        self.guest = guest
+        self._arrived(target)
+        return True
+
+    async def settle(self) -> None:
+        """Waits until a copy has taken the place of a state that became the session."""
+        successor, self._successor = self._successor, None
+        if successor is None:
+            return
+        state, copying = successor
+        await asyncio.wait([copying])  # not cancelled with this call, nor this call with it
+        error = None if copying.cancelled() else copying.exception()
+        if copying.cancelled() or error is not None:
+            for entry in [entry for entry in self.ring if entry.state is state]:
+                self.ring.drop(entry)
+            self._skip(SkipReason.FAILED, f"the state could not be kept again: {error or 'it ended'}")
+        else:
+            copy = copying.result()
+            state.replace(copy)
+            copy.when_gone(self._state_died)
+            if self._has_ended():
+                copy.kill("its sandbox ended")
+
+    @staticmethod
+    def _note_problem(answer: Restored) -> None:
+        if answer.problem:
+            _log.warning("session.files_not_restored", problem=answer.problem[:200])
+
     def _arrived(self, target: Checkpoint) -> None:
         self.ring.move_to(target)
         self._last = (target.after_execution_id, target.after_execution_number)
@@ -284,7 +342,7 @@ class Session:
 
     async def _restore(self, copy: GuestProcess, directory: str) -> None:
         self._request_number += 1
-        waiter = _RestoredWaiter(self._request_number)
+        waiter = RestoredWaiter(self._request_number)
         copy.listen(waiter)
         try:
             copy.send(Restore(request_id=self._request_number, directory=directory))
@@ -296,37 +354,15 @@ class Session:
             copy.listen(None)
         if not waiter.answer.done():
             raise CopyFailed(problem="the copy died while it was restored")
-        if problem := waiter.answer.result().problem:
-            _log.warning("session.files_not_restored", problem=problem[:200])
+        self._note_problem(waiter.answer.result())
         copy.family.unpark(copy)
-
-    async def _refusal(self, guest: GuestProcess) -> tuple[SkipReason, str] | None:
-        """Why the state can't be kept rightly, as seen from outside."""
-        threads = pidfds.thread_count(guest.pid)
-        for pause in _THREAD_WAITS_SECONDS:
-            if threads <= 1:
-                break
-            await asyncio.sleep(pause)
-            threads = pidfds.thread_count(guest.pid)
-        if threads > 1:
-            return (
-                SkipReason.LIVE_THREADS,
-                f"user code has threads that are alive ({threads - 1}); a copy would not have them",
-            )
-        (own,) = pidfds.status_bytes(guest.pid, "RssAnon")
-        if own > self._budget() + guest.base_resident_bytes:
-            return (
-                SkipReason.TOO_LARGE,
-                f"the session uses {own} bytes where {self._budget()} may be kept",
-            )
-        return None
 
     def _budget(self) -> int:
         return self._spec.checkpoints.memory_bytes or self._spec.limits.memory_bytes
 
     async def _bound_memory(self, guest: GuestProcess) -> None:
         """Drops the oldest states while the kept ones take more than they may."""
-        while self._excess(guest) > 0:
+        while excess_bytes(guest, budget=self._budget()) > 0:
             oldest = self.ring.oldest_unneeded()
             if oldest is None or oldest.state is None:
                 return
@@ -334,16 +370,6 @@ class Session:
             self.ring.drop(oldest)
             if not dropped.alive:
                 await asyncio.wait([dropped.exited], timeout=1)
-
-    def _excess(self, guest: GuestProcess) -> int:
-        """Bytes above the budget. What the kept states share with the session is the session's."""
-        if guest.cgroup is None:
-            return 0
-        used = guest.cgroup.memory_bytes() - self._budget()
-        if used <= 0:
-            return used
-        sessions = [member.pid for member in guest.family.members if not member.parked]
-        return used - sum(pidfds.status_bytes(pid, "RssAnon")[0] for pid in sessions)
 
     def _state_died(self, _gone: GuestProcess) -> None:
         """The kernel killed a kept state for memory: said beforehand, not at the next crash."""
@@ -363,27 +389,3 @@ class Session:
         members = [member for member in guest.family.members if member.alive]
         for member in sorted(members, key=lambda member: not member.parked)[:1]:
             member.send(RemoveFiles(directory=self.directory))
-
-
-class _RestoredWaiter:
-    """Takes the one answer that was asked for; everything else is dropped."""
-
-    def __init__(self, request_id: int) -> None:
-        self._request_id = request_id
-        self.answer: asyncio.Future[Restored] = asyncio.get_running_loop().create_future()
-
-    def message(self, message: GuestMessage) -> None:
-        if isinstance(message, Restored) and message.request_id == self._request_id:
-            with contextlib.suppress(asyncio.InvalidStateError):
-                self.answer.set_result(message)
-
-    def output(self, stream: OutputStream, data: bytes) -> None:
-        """Nothing is written meanwhile."""
-
-
-def _unsupported(supervisor: Supervisor, spec: SandboxSpec) -> CheckpointReport:
-    if spec.checkpoints.mode is CheckpointMode.DISABLED:
-        return CheckpointReport(skipped=SkipReason.DISABLED, message="checkpoints are off for this sandbox")
-    if supervisor.checkpoints_missing:
-        return CheckpointReport(skipped=SkipReason.UNSUPPORTED, message=supervisor.checkpoints_missing)
-    return CheckpointReport(skipped=SkipReason.FAILED, message="the state was not kept yet")

@@ -8,12 +8,13 @@ the protocol: it and every process of its family that the host does not know are
 import asyncio
 import os
 import socket
+from dataclasses import dataclass
 from typing import Any
 
-from sandboxd.channel.messages import Fork, ForkFailed, GuestMessage
+from sandboxd.channel.messages import Fork, ForkFailed, GuestMessage, HostMessage
 from sandboxd.errors import CopyFailed, GuestSetupFailed
 from sandboxd.supervisor.family import Family
-from sandboxd.supervisor.guest_exit import OutputStream
+from sandboxd.supervisor.guest_exit import GuestSink, OutputStream
 from sandboxd.supervisor.guest_process import GuestProcess
 
 _COPY_SECONDS = 15.0
@@ -46,23 +47,38 @@ def open_guest(
     return guest, [their_channel, their_stdout, their_stderr]
 
 
-async def copy_guest(guest: GuestProcess, copy_id: int) -> GuestProcess:
-    """A copy of an idle guest. `CopyFailed` when there is none; then no process of it is left."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sequel:
+    """What the guest is told right behind the order, and who takes its answer."""
+
+    message: HostMessage
+    sink: GuestSink
+
+
+async def copy_guest(guest: GuestProcess, copy_id: int, *, sequel: Sequel | None = None) -> GuestProcess:
+    """A copy of an idle guest. `CopyFailed` when there is none; then no process of it is left.
+
+    The guest gets the `sequel` whatever becomes of the copy, which knows nothing of it.
+    """
     async with guest.copying:
-        return await _copy(guest, copy_id)
+        return await _copy(guest, copy_id, sequel)
 
 
-async def _copy(guest: GuestProcess, copy_id: int) -> GuestProcess:
+async def _copy(guest: GuestProcess, copy_id: int, sequel: Sequel | None) -> GuestProcess:
     gate = guest.gate
     if gate is None or not guest.alive:
         raise CopyFailed(problem="the session has ended" if gate else "this server has no fork gate")
     guest.family.allow_tasks(guest, forks=1)
     copy, descriptors = open_guest(copy_id, guest.family, copy_of=guest)
-    refusal = _Refusal(copy_id)
+    refusal = _Refusal(copy_id, sequel.sink if sequel else None)
     guest.listen(refusal)
     guest.family.orders += 1
     try:
-        _order(guest, copy_id, descriptors)
+        try:
+            _order(guest, copy_id, descriptors)
+        finally:
+            if sequel:
+                guest.send(sequel.message)
         await _hello(copy, refusal)
     except BaseException as error:
         copy.kill("not needed")
@@ -121,15 +137,19 @@ async def _hello(copy: GuestProcess, refusal: "_Refusal") -> None:
 
 
 class _Refusal:
-    """Takes the guest's word that it could not fork; anything else is dropped."""
+    """Takes the guest's word that it could not fork; anything else is for the sequel's sink."""
 
-    def __init__(self, fork_id: int) -> None:
+    def __init__(self, fork_id: int, other: GuestSink | None) -> None:
         self._fork_id = fork_id
+        self._other = other
         self.problem: asyncio.Future[ForkFailed] = asyncio.get_running_loop().create_future()
 
     def message(self, message: GuestMessage) -> None:
-        if isinstance(message, ForkFailed) and message.fork_id == self._fork_id and not self.problem.done():
-            self.problem.set_result(message)
+        if isinstance(message, ForkFailed) and message.fork_id == self._fork_id:
+            if not self.problem.done():
+                self.problem.set_result(message)
+        elif self._other is not None:
+            self._other.message(message)
 
     def output(self, stream: OutputStream, data: bytes) -> None:
         """Nothing is written between executions."""

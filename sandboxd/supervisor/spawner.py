@@ -10,7 +10,7 @@ from sandboxd.isolation.plan import UID_BASE, UID_COUNT
 from sandboxd.isolation.rlimits import ResourceLimits
 from sandboxd.limits import MIB, Limits
 from sandboxd.supervisor.cgroups import Cgroup, CgroupLimits, CgroupTree
-from sandboxd.supervisor.copying import copy_guest, open_guest
+from sandboxd.supervisor.copying import Sequel, copy_guest, open_guest
 from sandboxd.supervisor.family import MOST_PROCESSES, Family, GuestShape
 from sandboxd.supervisor.guest_process import GuestProcess
 from sandboxd.supervisor.zygote_process import ZygoteProcess
@@ -65,9 +65,9 @@ class Spawner:
             raise
         return guest
 
-    async def copy(self, guest: GuestProcess) -> GuestProcess:
+    async def copy(self, guest: GuestProcess, *, sequel: Sequel | None = None) -> GuestProcess:
         """A copy of an idle guest that waits for messages; `CopyFailed` leaves nothing."""
-        return await copy_guest(guest, next(self._numbers))
+        return await copy_guest(guest, next(self._numbers), sequel=sequel)
 
     def apply_cpu(self, guest: GuestProcess, shape: GuestShape, *, cpu_percent: int) -> None:
         """Changes the CPU share of a guest made with another one."""

@@ -12,6 +12,7 @@ from sandboxd.errors import SandboxdError, Unavailable, ZygoteUnavailable
 from sandboxd.isolation.plan import Grade
 from sandboxd.limits import Limits
 from sandboxd.supervisor import greetings
+from sandboxd.supervisor.copying import Sequel
 from sandboxd.supervisor.cpu_controller import CpuController
 from sandboxd.supervisor.family import GuestShape
 from sandboxd.supervisor.guest_process import GuestProcess
@@ -161,9 +162,9 @@ class Supervisor:
             self._spawner.apply_cpu(guest, shape, cpu_percent=limits.cpu_percent)
         return guest
 
-    async def copy(self, guest: GuestProcess) -> GuestProcess:
+    async def copy(self, guest: GuestProcess, *, sequel: Sequel | None = None) -> GuestProcess:
         """A parked copy of an idle guest; it is the caller's, who must kill it. `CopyFailed` says why not."""
-        return await self._spawner.copy(guest)
+        return await self._spawner.copy(guest, sequel=sequel)
 
     def _zygotes(self) -> list[ZygoteProcess]:
         return [*self._retiring, *([self._zygote] if self._zygote else [])]
