@@ -215,3 +215,10 @@ def test_without_a_trace_each_hit_of_a_breakpoint_stops() -> None:
     assert [stop.line for stop in stops(traced)] == [MARKS["body"]] * 3
     condition = [debug.Breakpoint(line=MARKS["body"], condition="n == 1")]
     assert len(stops(session(breakpoints=condition, **QUIET))) == 1
+
+
+@pytest.mark.parametrize(("mode", "count"), [("never", 0), ("raised", 2), ("uncaught", 1)])
+def test_without_a_trace_exceptions_stop_as_asked(mode: str, count: int) -> None:
+    found = stops(session(source=RAISING, exception_stops=mode, **QUIET))
+    assert [stop.exception.type_name for stop in found] == ["ZeroDivisionError"] * count
+    assert all([frame.function for frame in stop.stack] == ["<module>", "f"] for stop in found)

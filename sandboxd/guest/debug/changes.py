@@ -201,7 +201,7 @@ def find_changes(mark: Mark, value: Any, renderer: Renderer, *, deep: bool, show
 
 
 def _nested_change(mark: Mark, value: Any, parts: list[Any] | None, renderer: Renderer) -> list[bytes] | None:
-    if not mark.nested and parts is not None and not mark.inner:
+    if parts is None or (not mark.nested and not mark.inner):
         return None
     nested = nested_fingerprint(parts, renderer) if parts is not None else ()
     picture, inner = renderer.render_object(value)

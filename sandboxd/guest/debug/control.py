@@ -87,7 +87,7 @@ class Control:
 
     def rest(self) -> None:
         """Between stops only breakpoints are looked at, where nothing else is asked for."""
-        quiet = self.stepping.mode == "continue" and self.stepping.exception_stops == "never"
+        quiet = self.stepping.mode == "continue"
         if self._breakpoints_only and quiet and not self.stepping.pause and not self._entry:
             self._watching_only = True
             self._recorder.forget_frames()
@@ -97,6 +97,19 @@ class Control:
         self._watching_only = False
         self._folded = None
         self._recorder.watch_only(None)
+
+    @property
+    def awaits_exceptions(self) -> bool:
+        """Whether an exception may be a stop."""
+        return self.stepping.exception_stops != "never"
+
+    def stops_at_exception(self, frame: types.FrameType) -> bool:
+        """Whether one that is raised while only breakpoints are watched is a stop; if so all is looked at
+        again."""
+        if not self.stepping.is_exception_stop(frame):
+            return False
+        self._watch_all()
+        return True
 
     def hits(self, line: int, label: str, frame: types.FrameType) -> bool:
         """Whether a statement that is watched alone is a stop; after it everything is looked at again."""

@@ -83,7 +83,9 @@ class MonitoringHook:
                 monitoring.set_local_events(self._tool, code, self._local_events | jumps)
             monitoring.restart_events()
             return
-        monitoring.set_events(self._tool, 0)
+        control = self._recorder.control
+        awaits = control is not None and control.awaits_exceptions
+        monitoring.set_events(self._tool, monitoring.events.RAISE if awaits else 0)
         for code in self._codes:
             plan = self._recorder.plan_for(code)
             holds = plan is not None and not lines.isdisjoint(plan.statements)
@@ -167,7 +169,9 @@ class MonitoringHook:
 
     def _on_raise(self, _code: types.CodeType, _offset: int, error: BaseException) -> Any:
         frame = _get_frame(1)
-        if self._recorder.state_of(frame) is not None:
+        if self._only is not None:
+            self._recorder.raised_unwatched(frame, error, _traceback_of(error))
+        elif self._recorder.state_of(frame) is not None:
             self._recorder.raised(frame, error, _traceback_of(error))
 
     def _on_unwind(self, _code: types.CodeType, _offset: int, error: BaseException) -> Any:

@@ -42,6 +42,13 @@ class Control(Protocol):
     def at_step(self, step: Step, frame: types.FrameType) -> None:
         """Called after a step was recorded, before its line runs."""
 
+    @property
+    def awaits_exceptions(self) -> bool:
+        """Whether an exception may be a stop."""
+
+    def stops_at_exception(self, frame: types.FrameType) -> bool:
+        """Called for an exception while only statements are watched; whether the program stops there."""
+
     def hits(self, line: int, label: str, frame: types.FrameType) -> bool:
         """Called for a statement that is watched alone; whether the program stops there."""
 
@@ -229,6 +236,17 @@ class Recorder:
             return
         self.exception_count += 1
         self._emit(EXCEPTION, state, frame, state.statement, self.picture(error))
+
+    def raised_unwatched(self, frame: types.FrameType, error: BaseException, traceback: Any) -> None:
+        """An exception is in a frame while only some statements are watched."""
+        control = self.control
+        if control is None or self.plan_for(frame.f_code) is None or not self._is_origin(frame, traceback):
+            return
+        if control.stops_at_exception(frame):
+            self.control = None
+            self.line(frame, frame.f_lineno)
+            self.control = control
+            self.raised(frame, error, traceback)
 
     def unwind(self, frame: types.FrameType, result: bytes | None) -> None:
         """An exception, of which `result` is the picture, leaves a frame."""

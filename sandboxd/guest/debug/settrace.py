@@ -92,7 +92,9 @@ class SettraceHook:
             self._only_raw |= {
                 raw for raw, statement in enumerate(plan.statement_of or ()) if statement in self._only
             }
-            return None if self._only.isdisjoint(plan.statements) else self._local_only
+            control = recorder.control
+            needed = control is not None and control.awaits_exceptions
+            return self._local_only if needed or not self._only.isdisjoint(plan.statements) else None
         if code.co_flags & _GENERATOR_FLAGS and recorder.state_of(frame) is not None:
             at = frame.f_lasti
             started = plan.bytecode[at] == _RESUME and not plan.bytecode[at + 1] & 3
@@ -124,6 +126,9 @@ class SettraceHook:
             return self._on_event(frame, event, argument)
         if event == "line" and frame.f_lineno not in self._only_raw:
             return self._local_only
+        if event == "exception":
+            self._recorder.raised_unwatched(frame, argument[1], argument[2])
+            return self._local if self._only is None else self._local_only
         plan, control = self._recorder.plan_for(frame.f_code), self._recorder.control
         if event == "line" and plan is not None and control is not None:
             statement = plan.statement_at(frame.f_lineno)

@@ -3,7 +3,6 @@
 import types
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
 
 from sandboxd.channel.debug import Breakpoint, ExceptionStops, ResumeMode
 from sandboxd.guest.debug.frames import FrameState
@@ -97,13 +96,17 @@ class Stepping:
             if isinstance(found, Stop):
                 return found
             return Stop(reason=PAUSE) if self.pause else self._stepped(step, state) or found
-        if event == EXCEPTION and self.exception_stops == "raised":
-            return Stop(reason=EXCEPTION_RAISED)
-        if event == EXCEPTION and self.exception_stops == "uncaught" and not _is_caught(frame, step[6]):
+        if event == EXCEPTION and self.is_exception_stop(frame):
             return Stop(reason=EXCEPTION_RAISED)
         if event in (RETURN, UNWIND) and state is self.target:
             return self._left(event)
         return None
+
+    def is_exception_stop(self, frame: types.FrameType) -> bool:
+        """Whether an exception raised in `frame` is a stop."""
+        if self.exception_stops == "uncaught":
+            return not _is_caught(frame)
+        return self.exception_stops == "raised"
 
     def _left(self, event: int) -> Stop | None:
         self.target_left = True
@@ -153,7 +156,7 @@ class Stepping:
         return Stop(reason=BREAKPOINT, note=note)
 
 
-def _is_caught(frame: types.FrameType, _picture: Any) -> bool:
+def _is_caught(frame: types.FrameType) -> bool:
     """Whether a handler of user code is around the place, in this frame or one that called it.
 
     The interpreter's own tables say where handlers are; one that catches only other types counts too.
