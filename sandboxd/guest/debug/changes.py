@@ -19,7 +19,6 @@ SCALARS = frozenset(map(id, (int, float, bool, type(None), str, bytes, complex))
 _LISTS = frozenset(map(id, (list, collections.deque, tuple)))
 _SETS = frozenset(map(id, (set, frozenset)))
 _DICTS = frozenset(map(id, (dict, collections.OrderedDict, collections.defaultdict, collections.Counter)))
-_CONSTANT = frozenset(map(id, (tuple, frozenset)))
 _FULL_PARTS = 65_536
 """Containers up to this length are compared part by part, longer ones by length, head and tail."""
 _EDGE_PARTS = 1024
@@ -169,11 +168,6 @@ def nested_fingerprint(parts: list[Any], renderer: Renderer) -> tuple[Any, ...]:
         if level < 2 and set(map(id, map(type, inner))) - SCALARS:
             waiting += [(child, level + 1) for child in inner[:_EDGE_PARTS]]
     return tuple(prints)
-
-
-def is_constant(value: Any) -> bool:
-    """Whether the direct parts of `value` can never change."""
-    return id(type(value)) in _CONSTANT
 
 
 def find_changes(mark: Mark, value: Any, renderer: Renderer, *, deep: bool, shown: int) -> list[bytes] | None:

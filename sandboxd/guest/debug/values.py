@@ -7,7 +7,6 @@ hang or change the program.
 
 import collections
 import struct
-import sys
 import types
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -357,8 +356,3 @@ def exception_summary(error: BaseException) -> str:
     text = Renderer(ValueLimits())._exception_text(error)
     name = type_name(type(error))
     return f"{name}: {text}" if text else name
-
-
-def interned(name: str) -> str:
-    """One object for equal names, so that identity is enough to compare them."""
-    return sys.intern(name) if type(name) is str else name
