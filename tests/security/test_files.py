@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.control import unconfined
-from tests.support.serving import Serving, children
+from tests.support.leftovers import wait_until
+from tests.support.serving import Serving
 
 
 @pytest.mark.parametrize(
@@ -104,11 +105,11 @@ def test_workspaces_are_private_and_end_with_the_sandbox(server: Serving) -> Non
     first, second = server.create(), server.create()
     server.run(first, "open('/workspace/secret', 'w').write('mine')")
     assert server.run(second, "import os; print(os.listdir('/workspace'))").stdout == "[]"
-    guests = children(server.zygote_pid)
-    roots = [Path(f"/proc/{pid}/root/workspace/secret") for pid in guests]
-    assert sum(root.exists() for root in roots) >= 1
+    roots = [Path(f"/proc/{pid}/root/workspace/secret") for pid in server.guests_of(first)]
+    assert roots
+    assert all(root.exists() for root in roots)
     server.delete(first)
-    assert not any(Path(f"/proc/{pid}/root/workspace/secret").exists() for pid in children(server.zygote_pid))
+    wait_until(lambda: not any(root.exists() for root in roots), seconds=5, what="the files are gone")
     assert not os.path.exists("/workspace/secret")
     server.delete(second)
 

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,13 @@ class Serving:
             sandbox_id=sandbox_id, code=code, options=options_of(seconds)
         )
         return Answer(self.executions.Execute(request, metadata=self.metadata, timeout=60).execution)
+
+    def guests_of(self, sandbox_id: str) -> list[int]:
+        """Process ids of a sandbox's guest and of its kept states: found by a file in their workspace."""
+        mark = f"mark-{uuid.uuid4().hex}"
+        assert self.run(sandbox_id, f"open('/workspace/{mark}', 'w').close()").state == "SUCCEEDED"
+        below = descendants(self.zygote_pid)
+        return [pid for pid in below if os.path.exists(f"/proc/{pid}/root/workspace/{mark}")]
 
     def start(self, sandbox_id: str, code: str, *, seconds: float | None = None) -> Any:
         """Runs code without waiting: a grpc future of the response."""
