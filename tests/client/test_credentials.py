@@ -53,3 +53,9 @@ def test_other_machine_without_encryption_is_refused() -> None:
 def test_address_comes_from_the_environment() -> None:
     assert find_address({"SANDBOXD_ADDRESS": "unix:/run/x"}) == "unix:/run/x"
     assert find_address({}) == "127.0.0.1:50051"
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1.example.org:1", "127.evil.example:1", "10.0.0.1:1"])
+def test_name_that_begins_like_this_machine_gets_no_token(tmp_path: Path, address: str) -> None:
+    _token(tmp_path / "token")
+    assert token_files(address, {"SANDBOXD_DATA_DIRECTORY": str(tmp_path)}) == []

@@ -1,5 +1,6 @@
 """Where a client finds the server and its token, and how it secures the connection."""
 
+import ipaddress
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -43,8 +44,13 @@ def is_local(address: str) -> bool:
     """Whether only this machine can answer at `address`."""
     if address.startswith(_UNIX):
         return True
-    host = address.rpartition(":")[0].removeprefix("ipv4:").removeprefix("ipv6:")
-    return host in ("localhost", "[::1]", "::1") or host.startswith("127.")
+    host = address.rpartition(":")[0].removeprefix("ipv4:").removeprefix("ipv6:").strip("[]")
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:  # a name, and names that begin like an address may be anyone's
+        return False
 
 
 def token_files(address: str, environment: Mapping[str, str] | None = None) -> list[Path]:
