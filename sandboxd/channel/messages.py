@@ -100,9 +100,7 @@ class RemoveFiles(_Message, frozen=True, tag="remove_files"):
     directory: str
 
 
-HostMessage: TypeAlias = (
-    Configure | Run | Inspect | CallReply | Fork | Restore | RemoveFiles | DebugCommand
-)
+HostMessage: TypeAlias = Configure | Run | Inspect | CallReply | Fork | Restore | RemoveFiles | DebugCommand
 
 # --- guest to host -----------------------------------------------------------------------------
 
