@@ -54,6 +54,8 @@ _READS = [
     "EXPLAIN QUERY PLAN SELECT * FROM active_users",
     "SELECT * FROM salaries INDEXED BY x",
     "SELECT * FROM api_keys NOT INDEXED",
+    "SELECT * FROM main..users",
+    "SELECT * FROM main.x.users",
 ]
 _FUNCTIONS = [
     "SELECT load_extension('x')",
@@ -146,6 +148,8 @@ _PARAMETERS = [
 ]
 _NOT_IN_CONTROL = frozenset(
     {
+        "SELECT * FROM main..users",
+        "SELECT * FROM main.x.users",
         "PRAGMA hard_heap_limit = 1000",  # would hold for the whole test process
         "ATTACH 'file:/etc/hostname?mode=ro' AS other",
         "COMMIT",

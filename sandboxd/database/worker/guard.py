@@ -64,6 +64,14 @@ def judge(text: str, lexed: LexedText, visible: Visible) -> Verdict:
 
     `lexed` is the text's own tokens, or those of the text before its parameters became placeholders.
     """
+    try:
+        return _judge(text, lexed, visible)
+    except _PARSER_FAULTS:
+        # Parts of the tree that are not what they are for every statement that is SQL: `main..users`.
+        raise Refusal(Reason.SYNTAX, Layer.GUARD, "the statement is not understood") from None
+
+
+def _judge(text: str, lexed: LexedText, visible: Visible) -> Verdict:
     explained = _EXPLAIN.match(text)
     tree = _parse(text[explained.end() :] if explained else text, visible.dialect)
     is_write = isinstance(tree, exp.Insert | exp.Update | exp.Delete)
@@ -184,7 +192,7 @@ def _check_table(node: exp.Expr, visible: Visible) -> str | None:
         return None  # a function, which the tokens are checked for, or ROWS FROM
     name = fold(node.this, visible.dialect)
     if node.args.get("catalog") is not None:
-        raise _undefined_table(f"{node.args['catalog'].this}.{node.args['db'].this}.{name}", visible)
+        raise _undefined_table(node.sql(dialect=visible.dialect)[:200], visible)
     schema = node.args.get("db")
     if schema is None and _is_cte(node, name, visible.dialect):
         return None
