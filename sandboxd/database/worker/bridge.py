@@ -76,16 +76,17 @@ def bridge(text: str, lexed: LexedText) -> Bridged | None:
     _refuse_functions(lexed.tokens)
     if not _is_called_for(lexed.tokens):
         return None
+    constructs: dict[str, None] = {}
     try:
         tree = sqlglot.parse_one(text, dialect="postgres")
+        _refuse_nodes(tree)
+        changed = _named(tree).transform(lambda node: rewrite(node, constructs))
+        written = changed.sql(dialect="sqlite")
     except (SqlglotError, RecursionError, TypeError, ValueError, AttributeError, LookupError):
-        return None  # SQLite's own parser has the word
-    constructs: dict[str, None] = {}
-    _refuse_nodes(tree)
-    changed = _named(tree).transform(lambda node: rewrite(node, constructs))
+        return None  # no statement of PostgreSQL's: SQLite's own parser has the word
     if not constructs:
         return None
-    return Bridged(changed.sql(dialect="sqlite"), list(constructs))
+    return Bridged(written, list(constructs))
 
 
 def _named(tree: exp.Expr) -> exp.Expr:
