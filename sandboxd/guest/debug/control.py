@@ -6,22 +6,24 @@ import types
 from typing import Any, Protocol
 
 from sandboxd.channel import debug
-from sandboxd.guest.debug.evaluation import EvaluationTimedOut, bind, run_in_frame
+from sandboxd.guest.debug.evaluation import EvaluationTimedOut, bind, fill_in, run_in_frame
+from sandboxd.guest.debug.folding import Folded, StepRow
 from sandboxd.guest.debug.frames import FrameState
 from sandboxd.guest.debug.full_steps import StepWriter
 from sandboxd.guest.debug.judge import BadExpression, Undecided, judge, parse_expression
 from sandboxd.guest.debug.past import Past
 from sandboxd.guest.debug.queries import QueryFailed
-from sandboxd.guest.debug.recorder import Recorder, Step
+from sandboxd.guest.debug.recorder import Recorder
 from sandboxd.guest.debug.show import read_value, show, show_plain
 from sandboxd.guest.debug.stepping import ENTRY, ArmedBreakpoint, Stepping, Stop
+from sandboxd.guest.debug.steps import Step
 from sandboxd.guest.debug.stop_report import (
     breakpoints_set,
     failure,
     plain_variable,
     stopped,
 )
-from sandboxd.guest.debug.trace import Folded, StepRow, Trace
+from sandboxd.guest.debug.trace import Trace
 from sandboxd.guest.debug.values import exception_summary, type_name
 from sandboxd.guest.debug.wire import bytes_field
 
@@ -359,7 +361,7 @@ class Control:
         return plain_variable(name, type_name(type(value)), show(self._recorder.picture(value), 2000))
 
     def _log(self, armed: ArmedBreakpoint, frame: types.FrameType) -> None:
-        message = fill_in(armed.log_message, frame, self._recorder)
+        message = fill_in(armed.log_message, frame, self._recorder.picture)
         self._line.send(
             debug.DebugLogpoint(run_id=self._run_id, line=armed.line, message=message, time_ns=time.time_ns())
         )
@@ -376,24 +378,3 @@ class Control:
         self._line.send(
             debug.CommandDone(command_id=command_id, kind="refused", reason=reason, message=message)
         )
-
-
-def fill_in(text: str, frame: types.FrameType, recorder: Recorder) -> str:
-    """`text` with each `{expression}` replaced by its value in `frame`."""
-    out = []
-    rest = text
-    while "{" in rest:
-        head, _brace, rest = rest.partition("{")
-        expression, closed, rest = rest.partition("}")
-        out.append(head)
-        if not closed:
-            out.append("{" + expression)
-            break
-        try:
-            value, _written = run_in_frame(frame, expression, timeout_ms=1000, statements=False)
-            out.append(show(recorder.picture(value), 200).strip("'"))
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:
-            out.append(f"<{type_name(type(error))}>")
-    return "".join(out) + rest

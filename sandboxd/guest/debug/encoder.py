@@ -8,7 +8,7 @@ from typing import Any
 from sandboxd.guest.debug.differ import INTEGER, OTHER, Change
 from sandboxd.guest.debug.frames import FrameState
 from sandboxd.guest.debug.plan import CodePlan
-from sandboxd.guest.debug.recorder import Step
+from sandboxd.guest.debug.steps import Step
 from sandboxd.guest.debug.wire import bytes_field, number_field, packed_field
 
 

@@ -10,6 +10,9 @@ from contextlib import contextmanager, redirect_stdout
 from io import StringIO
 from typing import Any
 
+from sandboxd.guest.debug.show import show
+from sandboxd.guest.debug.values import type_name
+
 _MAX_OUTPUT = 64 * 1024
 _RUN_NAME = "<evaluation>"
 
@@ -83,3 +86,24 @@ def bind(frame: types.FrameType, name: str, value: Any) -> str:
     if sys.version_info < (3, 13):
         ctypes.pythonapi.PyFrame_LocalsToFast(ctypes.py_object(frame), ctypes.c_int(0))
     return ""
+
+
+def fill_in(text: str, frame: types.FrameType, picture: Callable[[Any], bytes]) -> str:
+    """`text` with each `{expression}` replaced by its value in `frame`."""
+    out = []
+    rest = text
+    while "{" in rest:
+        head, _brace, rest = rest.partition("{")
+        expression, closed, rest = rest.partition("}")
+        out.append(head)
+        if not closed:
+            out.append("{" + expression)
+            break
+        try:
+            value, _written = run_in_frame(frame, expression, timeout_ms=1000, statements=False)
+            out.append(show(picture(value), 200).strip("'"))
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            out.append(f"<{type_name(type(error))}>")
+    return "".join(out) + rest

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from sandboxd.guest.debug.folding import Folded, FoldedFrame, StepRow
 from sandboxd.guest.debug.plan import CodePlan
 from sandboxd.guest.debug.show import show
-from sandboxd.guest.debug.trace import Folded, FoldedFrame, StepRow
 from sandboxd.guest.debug.wire import bytes_field, join, number_field, text_field
 
 RUNNING = 2

@@ -5,9 +5,10 @@ from collections.abc import Callable
 
 from sandboxd.guest.debug.batch_reader import FrameRow, RowChange, read_change
 from sandboxd.guest.debug.differ import INTEGER, OTHER
+from sandboxd.guest.debug.folding import Folded, FoldedFrame, StepRow, fold_row, replaced_by
 from sandboxd.guest.debug.full_steps import StepWriter
-from sandboxd.guest.debug.recorder import Recorder, Step
-from sandboxd.guest.debug.trace import Folded, FoldedFrame, StepRow, fold_row, replaced_by
+from sandboxd.guest.debug.recorder import Recorder
+from sandboxd.guest.debug.steps import Step
 from sandboxd.guest.debug.wire import varint, zigzag
 
 _MAX_PAYLOADS = 64

@@ -42,6 +42,22 @@ class StepFilter:
         return not (self.max_depth and depth > self.max_depth)
 
 
+class Sieve:
+    """A filter at work: knows how many steps have passed."""
+
+    def __init__(self, step_filter: StepFilter) -> None:
+        self._filter = step_filter
+        self._count = 0
+
+    def passes(self, function: str, line: int, event: int, depth: int) -> bool:
+        """Whether the next step passes, `names` aside."""
+        accepted = self._filter.accepts(function, line, event, depth)
+        if accepted and self._filter.every_nth > 1:
+            self._count += 1
+            accepted = self._count % self._filter.every_nth == 1
+        return accepted
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TraceOptions:
     """How a run is traced."""

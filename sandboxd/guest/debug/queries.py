@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
+from sandboxd.guest.debug.folding import Folded, FoldedFrame, StepRow
 from sandboxd.guest.debug.full_steps import StepWriter, range_fields
 from sandboxd.guest.debug.judge import Undecided, judge, names_in, parse_expression
 from sandboxd.guest.debug.loops import summarize_loop
@@ -23,7 +24,7 @@ from sandboxd.guest.debug.query import (
     WhenChanged,
 )
 from sandboxd.guest.debug.show import read_value, show
-from sandboxd.guest.debug.trace import Folded, FoldedFrame, StepRow, Trace
+from sandboxd.guest.debug.trace import Trace
 from sandboxd.guest.debug.wire import bytes_field, join, number_field, text_field
 
 __all__ = ["QueryFailed", "answer"]

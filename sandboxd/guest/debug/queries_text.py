@@ -1,10 +1,11 @@
 """A trace as text: short enough for an agent, and saying what it leaves out."""
 
+from sandboxd.guest.debug.folding import Folded, StepRow
 from sandboxd.guest.debug.full_steps import StepWriter
 from sandboxd.guest.debug.options import CALL, EXCEPTION, EXPRESSION, RESUME, RETURN, UNWIND, YIELD
 from sandboxd.guest.debug.query import QueryLimits, TraceText
 from sandboxd.guest.debug.show import show
-from sandboxd.guest.debug.trace import Folded, StepRow, Trace
+from sandboxd.guest.debug.trace import Trace
 
 _MARKS = {CALL: ">", RETURN: "<", YIELD: "^", RESUME: "v", EXCEPTION: "!", UNWIND: "<!", EXPRESSION: "="}
 _VALUE_CHARACTERS = 40

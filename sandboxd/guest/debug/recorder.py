@@ -4,7 +4,7 @@ import time
 import types
 from _thread import allocate_lock
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 from sandboxd.guest.debug.differ import Change, Differ, as_global
 from sandboxd.guest.debug.frames import FrameState, ThreadState, is_hidden_name
@@ -17,40 +17,18 @@ from sandboxd.guest.debug.options import (
     RETURN,
     UNWIND,
     YIELD,
+    Sieve,
     TraceOptions,
 )
 from sandboxd.guest.debug.plan import CodePlan, SourcePlan, StatementPlan, is_skipped, make_code_plan
+from sandboxd.guest.debug.steps import Control, Sink, Step
+from sandboxd.guest.debug.tracebacks import is_origin
 from sandboxd.guest.debug.values import STEP_NODES, Renderer
+from sandboxd.guest.debug.watching import watch_all, watch_present
 
-Step = tuple[int, int, FrameState, int, "list[Change] | None", int, "bytes | None", int]
-"""Line, event, frame, depth, changes, time in ns, picture of the result, bytes written to stdout."""
 _clock = time.perf_counter_ns
 _NOTHING = StatementPlan()
 _ANYTHING = StatementPlan(changes=True, calls=True)
-
-
-class Sink(Protocol):
-    """Takes steps in order."""
-
-    def take(self, steps: list[Step]) -> None:
-        """Takes the next steps."""
-
-
-class Control(Protocol):
-    """Decides at each step whether the program stops there."""
-
-    def at_step(self, step: Step, frame: types.FrameType) -> None:
-        """Called after a step was recorded, before its line runs."""
-
-    @property
-    def awaits_exceptions(self) -> bool:
-        """Whether an exception may be a stop."""
-
-    def stops_at_exception(self, frame: types.FrameType) -> bool:
-        """Called for an exception while only statements are watched; whether the program stops there."""
-
-    def hits(self, line: int, label: str, frame: types.FrameType) -> bool:
-        """Called for a statement that is watched alone; whether the program stops there."""
 
 
 class Recorder:
@@ -94,6 +72,7 @@ class Recorder:
         self._threads = ThreadState()
         self._lock = allocate_lock()
         self._open = options.filter.is_open
+        self._passes = Sieve(options.filter).passes
         self._max_steps = options.filter.max_steps
         self._batch_steps = options.batch_steps
         self._flush_interval_ns = options.flush_interval_ns
@@ -101,7 +80,6 @@ class Recorder:
         self._reflective = False
         """Whether the program can bind globals that it does not name."""
         self._frame_count = 0
-        self._passing = 0
         self._flush_at = 0
         self._pictures = options.detail in ("delta", "full", "summary")
         self._differ = Differ(
@@ -232,7 +210,7 @@ class Recorder:
     def raised(self, frame: types.FrameType, error: BaseException, traceback: Any) -> None:
         """An exception is in a frame; a step only where it enters user code."""
         state = self._states.get(id(frame))
-        if state is None or not self._is_origin(frame, traceback):
+        if state is None or not is_origin(frame, traceback):
             return
         self.exception_count += 1
         self._emit(EXCEPTION, state, frame, state.statement, self.picture(error))
@@ -240,7 +218,7 @@ class Recorder:
     def raised_unwatched(self, frame: types.FrameType, error: BaseException, traceback: Any) -> None:
         """An exception is in a frame while only some statements are watched."""
         control = self.control
-        if control is None or self.plan_for(frame.f_code) is None or not self._is_origin(frame, traceback):
+        if control is None or self.plan_for(frame.f_code) is None or not is_origin(frame, traceback):
             return
         if control.stops_at_exception(frame):
             self.control = None
@@ -294,7 +272,8 @@ class Recorder:
     ) -> Step | None:
         now = _clock()
         self.step_count += 1
-        if not self._open and not self._passes(event, state, line):
+        if not self._open and not self._passes(state.plan.name, line, event, state.depth):
+            self.filtered_count += 1
             state.skipped = True
             return None
         with self._lock:
@@ -324,7 +303,7 @@ class Recorder:
             executed = plan.statements.get(state.statement, _NOTHING)
         if plan.is_module:
             if self._reflective:
-                _watch_all(state, frame.f_globals)
+                watch_all(state, frame.f_globals)
             return self._differ.module(state, frame.f_globals, executed, foreign=foreign)
         changes = self._differ.function(state, frame, executed, foreign=foreign)
         if plan.stored_globals and self.root is not None:
@@ -334,14 +313,6 @@ class Recorder:
             if seen is not None:
                 changes = (changes or []) + [as_global(change) for change in seen]
         return changes
-
-    def _passes(self, event: int, state: FrameState, line: int) -> bool:
-        accepted = self.filter.accepts(state.plan.name, line, event, state.depth)
-        if accepted and self.filter.every_nth > 1:
-            self._passing += 1
-            accepted = self._passing % self.filter.every_nth == 1
-        self.filtered_count += not accepted
-        return accepted
 
     def picture(self, value: Any) -> bytes:
         """`DebugValue` bytes of `value`."""
@@ -358,20 +329,6 @@ class Recorder:
         state.thrown = False
         if not state.plan.is_module:
             self._emit(RESUME, state, frame, state.statement, None)
-
-    @staticmethod
-    def _is_origin(frame: types.FrameType, traceback: Any) -> bool:
-        """Whether no inner frame of user code has already reported the exception."""
-        if traceback is None or traceback.tb_frame is not frame:
-            return False
-        label = frame.f_code.co_filename
-        inner = traceback.tb_next
-        while inner is not None:
-            code = inner.tb_frame.f_code
-            if code.co_filename == label and not is_skipped(code):
-                return False
-            inner = inner.tb_next
-        return True
 
     # --- frames -------------------------------------------------------------------------------
 
@@ -403,7 +360,7 @@ class Recorder:
                 self.root = state
                 for known in self.codes:
                     self._watch_names_of(known)
-            _watch_present(state, self.codes, frame.f_globals)
+            watch_present(state, self.codes, frame.f_globals)
         return state
 
     def _adopt_in_the_middle(self, frame: types.FrameType) -> FrameState | None:
@@ -455,18 +412,3 @@ class Recorder:
         self._pop(state)
         self._activity += 1
         self._states.pop(state.address, None)
-
-
-def _watch_present(state: FrameState, plans: list[CodePlan], variables: dict[str, Any]) -> None:
-    """Looks also at variables of earlier executions, as far as this program names them."""
-    known = set(state.watch)
-    for plan in plans:
-        for name in sorted(plan.used_globals):
-            if name in variables and name not in known and not is_hidden_name(name):
-                known.add(name)
-                state.watch.append(name)
-
-
-def _watch_all(state: FrameState, variables: dict[str, Any]) -> None:
-    known = set(state.watch)
-    state.watch += [name for name in list(variables) if name not in known and not is_hidden_name(name)]

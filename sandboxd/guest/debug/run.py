@@ -18,8 +18,9 @@ from sandboxd.guest.debug.options import StepFilter, TraceOptions
 from sandboxd.guest.debug.plan import VALUE_HOOK, SourcePlan, executable_lines
 from sandboxd.guest.debug.queries import QueryFailed, answer
 from sandboxd.guest.debug.query import QueryLimits
-from sandboxd.guest.debug.recorder import Recorder, Step
+from sandboxd.guest.debug.recorder import Recorder
 from sandboxd.guest.debug.stepping import Stepping
+from sandboxd.guest.debug.steps import Step
 from sandboxd.guest.debug.trace import Trace
 from sandboxd.guest.debug.values import ValueLimits
 from sandboxd.guest.debug.wire import join, number_field, text_field

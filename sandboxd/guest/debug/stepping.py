@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from sandboxd.channel.debug import Breakpoint, ExceptionStops, ResumeMode
 from sandboxd.guest.debug.frames import FrameState
 from sandboxd.guest.debug.options import EXCEPTION, LINE, RETURN, UNWIND
-from sandboxd.guest.debug.recorder import Step
+from sandboxd.guest.debug.steps import Step
 
 ENTRY, STEP, BREAKPOINT, EXCEPTION_RAISED, PAUSE, LINE_REACHED, START_OF_TRACE = range(1, 8)
 """`Stopped.Reason` on the wire."""

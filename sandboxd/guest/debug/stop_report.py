@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable, Sequence
 
+from sandboxd.guest.debug.folding import Folded, StepRow
 from sandboxd.guest.debug.full_steps import StepWriter
 from sandboxd.guest.debug.stepping import EXCEPTION_RAISED, Verified
-from sandboxd.guest.debug.trace import Folded, StepRow
 from sandboxd.guest.debug.wire import bytes_field, join, number_field, text_field
 
 _LINES_AROUND = 5

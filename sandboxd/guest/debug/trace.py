@@ -2,77 +2,35 @@
 
 import time
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
-from sandboxd.guest.debug.batch_reader import BatchColumns, FrameRow, RowChange, read_batch
+from sandboxd.guest.debug.batch_reader import FrameRow, read_batch
 from sandboxd.guest.debug.changes import Mark
 from sandboxd.guest.debug.differ import OTHER
 from sandboxd.guest.debug.encoder import BatchEncoder
+from sandboxd.guest.debug.folding import (
+    Folded,
+    FoldedFrame,
+    StepRow,
+    fold_columns,
+    fold_row,
+    make_row,
+    open_frames,
+    replaced_by,
+    rows_of,
+)
 from sandboxd.guest.debug.frames import FrameState
-from sandboxd.guest.debug.recorder import Recorder, Step
+from sandboxd.guest.debug.recorder import Recorder
+from sandboxd.guest.debug.steps import Step
 from sandboxd.guest.debug.values import Renderer, ValueLimits
-from sandboxd.guest.debug.wire import number_field
 
 _KEYFRAME_STEPS = 1000
 _MAX_PAYLOAD_BYTES = 256 * 1024
 """About the longest batch; a single step may be longer."""
 _KEYFRAME_BYTES_A_VARIABLE = 120
 _scalars = Renderer(ValueLimits())
-
-
-@dataclass(slots=True, kw_only=True)
-class FoldedFrame:
-    """A frame as far as the trace was read."""
-
-    row: FrameRow
-    line: int = 0
-    variables: dict[int, bytes] = field(default_factory=dict)
-    """Pictures by id of the name."""
-
-    def picture(self, name: int) -> bytes | None:
-        """The picture of a variable, None when it is not bound."""
-        return self.variables.get(name)
-
-
-@dataclass(slots=True, kw_only=True)
-class Folded:
-    """The state after reading steps: what was known before the next line ran."""
-
-    frames: dict[int, FoldedFrame] = field(default_factory=dict)
-    stacks: dict[int, list[int]] = field(default_factory=dict)
-    """Numbers of the frames of each thread, outermost first."""
-    stdout_bytes: int = 0
-    elapsed_ns: int = 0
-
-    def copy(self) -> "Folded":
-        """An independent one."""
-        frames = {
-            number: FoldedFrame(row=frame.row, line=frame.line, variables=dict(frame.variables))
-            for number, frame in self.frames.items()
-        }
-        stacks = {thread: list(stack) for thread, stack in self.stacks.items()}
-        return Folded(
-            frames=frames, stacks=stacks, stdout_bytes=self.stdout_bytes, elapsed_ns=self.elapsed_ns
-        )
-
-
-@dataclass(slots=True, kw_only=True)
-class StepRow:
-    """One step as read back."""
-
-    step: int
-    line: int
-    event: int
-    frame: int
-    depth: int
-    thread: int
-    changes: list[RowChange]
-    """Name, picture or None when unbound, patch (index, picture, length), whether it is a global."""
-    result: bytes | None
-    elapsed_ns: int
-    stdout_bytes: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,7 +134,7 @@ class Trace:
         for kept in self._from(first):
             if last is not None and kept.first_step > last:
                 return
-            for row in _rows_of(read_batch(kept.payload), kept.first_step):
+            for row in rows_of(read_batch(kept.payload), kept.first_step):
                 if row.step >= first and (last is None or row.step <= last):
                     yield row
 
@@ -197,7 +155,7 @@ class Trace:
             if kept.keyframe is not None:
                 state = kept.keyframe.copy()
             columns = read_batch(kept.payload)
-            _open_frames(state, columns, kept.first_frame)
+            open_frames(state, columns, kept.first_frame)
             last = kept.first_step + columns.step_count - 1
             wanted = min(step, last) - kept.first_step
             if step > last and number + 1 < len(batches):
@@ -207,7 +165,7 @@ class Trace:
             fold_columns(state, columns, wanted, changes)
             done = sum(columns.change_counts[:wanted])
             result = columns.results().get(wanted)
-            row = _make_row(columns, kept.first_step, wanted, changes[done:], result)
+            row = make_row(columns, kept.first_step, wanted, changes[done:], result)
             before = replaced_by(state, row)
             fold_row(state, row)
             return state, row, before
@@ -218,8 +176,8 @@ class Trace:
         found = None
         for kept in self._from(after + 1):
             columns = read_batch(kept.payload)
-            _open_frames(state, columns, kept.first_frame, keep=True)
-            for row in _rows_of(columns, kept.first_step):
+            open_frames(state, columns, kept.first_frame, keep=True)
+            for row in rows_of(columns, kept.first_step):
                 if row.step > after:
                     fold_row(state, row)
                     found = row
@@ -232,8 +190,8 @@ class Trace:
             if kept.keyframe is not None and not state.frames:
                 state = kept.keyframe.copy()
             columns = read_batch(kept.payload)
-            _open_frames(state, columns, kept.first_frame)
-            for row in _rows_of(columns, kept.first_step):
+            open_frames(state, columns, kept.first_frame)
+            for row in rows_of(columns, kept.first_step):
                 fold_row(state, row)
                 if row.step >= first:
                     yield state, row
@@ -247,8 +205,8 @@ class Trace:
             if kept.keyframe is not None and not state.frames:
                 state = kept.keyframe.copy()
             columns = read_batch(kept.payload)
-            _open_frames(state, columns, kept.first_frame)
-            for row in _rows_of(columns, kept.first_step):
+            open_frames(state, columns, kept.first_frame)
+            for row in rows_of(columns, kept.first_step):
                 before = replaced_by(state, row)
                 fold_row(state, row)
                 yield state, row, before
@@ -301,112 +259,3 @@ def _fold_live(live: list[Any], names: dict[str, int], last: Step, start_ns: int
         folded.stacks.setdefault(current.thread, []).insert(0, current.number)
         current = current.caller
     return folded
-
-
-def _open_frames(state: Folded, columns: BatchColumns, first_frame: int, *, keep: bool = False) -> None:
-    for number, row in enumerate(columns.frames, first_frame):
-        if not keep or number not in state.frames:
-            state.frames[number] = FoldedFrame(row=row)
-
-
-def fold_row(state: Folded, row: StepRow) -> None:
-    """Brings `state` from before `row` to it."""
-    frame = state.frames.get(row.frame)
-    if frame is None:
-        return
-    frame.line = row.line
-    stack = state.stacks.setdefault(row.thread, [])
-    del stack[row.depth - 1 :]
-    stack.append(row.frame)
-    state.stdout_bytes += row.stdout_bytes
-    state.elapsed_ns += row.elapsed_ns
-    for change in row.changes:
-        _apply(state, frame, change)
-
-
-def replaced_by(state: Folded, row: StepRow) -> dict[tuple[int, int], bytes | None]:
-    """The pictures that `row` replaces, by frame and name; to be taken before it is folded."""
-    found: dict[tuple[int, int], bytes | None] = {}
-    for name, _picture, _patch, is_global in row.changes:
-        owner = 1 if is_global else row.frame
-        frame = state.frames.get(owner)
-        found[owner, name] = frame.variables.get(name) if frame is not None else None
-    return found
-
-
-def fold_columns(state: Folded, columns: BatchColumns, count: int, flat: Sequence[RowChange]) -> None:
-    """Folds the first `count` steps of a batch, of which nobody wants to see each."""
-    frames, stacks = state.frames, state.stacks
-    numbers = columns.filled(columns.frame_numbers)
-    depths = columns.filled(columns.depths)
-    threads = columns.filled(columns.threads)
-    lines = columns.filled(columns.lines)
-    changes = iter(flat)
-    counts = columns.change_counts
-    for place in range(count):
-        number = numbers[place]
-        frame = frames.get(number)
-        if frame is None:
-            continue
-        frame.line = lines[place]
-        stack = stacks.get(threads[place])
-        if stack is None:
-            stack = stacks[threads[place]] = []
-        if not stack or stack[-1] != number or len(stack) != depths[place]:
-            del stack[depths[place] - 1 :]
-            stack.append(number)
-        for _ in range(counts[place] if place < len(counts) else 0):
-            _apply(state, frame, next(changes))
-    state.elapsed_ns += sum(columns.filled(columns.elapsed)[:count])
-    state.stdout_bytes += sum(columns.filled(columns.stdout)[:count]) if columns.stdout else 0
-
-
-def _apply(state: Folded, frame: FoldedFrame, change: RowChange) -> None:
-    name, picture, patch, is_global = change
-    variables = (state.frames.get(1, frame) if is_global else frame).variables
-    if patch is not None:
-        if name in variables:
-            variables[name] = with_length(variables[name], patch[2])
-    elif picture is None:
-        variables.pop(name, None)
-    else:
-        variables[name] = picture
-
-
-def with_length(picture: bytes, length: int) -> bytes:
-    """`picture` with another length. The last of a repeated field wins, so the tail is enough; a tail put
-    there before is taken off."""
-    tail = picture[-_TAIL_BYTES:]
-    start = tail.rfind(_TAIL_MARK)
-    if start >= 0:
-        picture = picture[: len(picture) - len(tail) + start]
-    return picture + _TAIL_MARK + number_field(13, length)
-
-
-_TAIL_MARK = b"\xf8\x7f\x00"
-"""An unused field, number 2047, that marks where a length was put behind a picture."""
-_TAIL_BYTES = 16
-
-
-def _rows_of(columns: BatchColumns, first_step: int) -> Iterator[StepRow]:
-    changes = columns.changes()
-    results = columns.results()
-    for place in range(columns.step_count):
-        yield _make_row(columns, first_step, place, changes[place], results.get(place))
-
-
-def _make_row(
-    columns: BatchColumns, first_step: int, place: int, changes: list[RowChange], result: bytes | None
-) -> StepRow:
-    return StepRow(
-        step=first_step + place,
-        line=columns.at(columns.lines, place),
-        event=columns.at(columns.events, place),
-        frame=columns.at(columns.frame_numbers, place),
-        depth=columns.at(columns.depths, place),
-        thread=columns.at(columns.threads, place),
-        changes=changes,
-        result=result,
-        elapsed_ns=columns.at(columns.elapsed, place),
-        stdout_bytes=columns.at(columns.stdout, place),
-    )
