@@ -240,13 +240,20 @@ class ZygoteUnavailable(Unavailable):
 
 @dataclass(kw_only=True, eq=False)
 class GuestSetupFailed(Unavailable):
-    """A set-up step of a guest failed: it was ended before any user code."""
+    """A set-up step of a guest failed: it was ended before any user code.
+
+    `problem` may name a path of the host: it is for the log, not for the caller.
+    """
 
     reason: ClassVar[str] = "GUEST_SETUP_FAILED"
     step: str
 
     def __str__(self) -> str:
-        return f"isolation step {self.step!r} failed ({self.problem}); no user code ran"
+        return f"isolation step {self.step!r} failed; no user code ran; the server's log says why"
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        return {**super().metadata, "problem": "the server's log says what went wrong"}
 
 
 @dataclass(kw_only=True, eq=False)

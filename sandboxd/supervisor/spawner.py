@@ -4,6 +4,8 @@ import asyncio
 import itertools
 from concurrent.futures import ThreadPoolExecutor
 
+import structlog
+
 from sandboxd.channel.orders import Spawn
 from sandboxd.errors import GuestSetupFailed, SandboxdError
 from sandboxd.isolation.plan import UID_BASE, UID_COUNT
@@ -14,6 +16,8 @@ from sandboxd.supervisor.copying import Sequel, copy_guest, open_guest
 from sandboxd.supervisor.family import MOST_PROCESSES, Family, GuestShape
 from sandboxd.supervisor.guest_process import GuestProcess
 from sandboxd.supervisor.zygote_process import ZygoteProcess
+
+_log = structlog.get_logger(__name__)
 
 _ADDRESS_SPACE_SLACK = 100 * MIB
 """Mappings that cost no memory: thread stacks, guard pages, reserved arenas."""
@@ -59,7 +63,9 @@ class Spawner:
         try:
             family.cgroup = await self._create_group(family.number, shape, cpu_percent)
             guest = await self._spawn(zygote, shape, family)
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, GuestSetupFailed):
+                _log.error("guest.setup_failed", step=error.step, problem=error.problem)
             if not family.members:
                 family.close()
             raise
