@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import Any
 
-from sandboxd.guest.debug.libraries import library_fingerprint
+from sandboxd.guest.debug.libraries import is_described, library_fingerprint
 from sandboxd.guest.debug.values import Renderer
 from sandboxd.guest.debug.wire import bytes_field, number_field, varint
 
@@ -103,7 +103,7 @@ def parts_of(value: Any, renderer: Renderer) -> list[Any] | None:
             return _cut(value)
         if kind in _DICTS:
             return [*_cut(value), *_cut(value.values())]
-        if kind in SCALARS:
+        if kind in SCALARS or is_described(type(value)):
             return None
         base: Any = renderer.base(type(value))
         if base is not None and id(base) not in SCALARS:

@@ -55,6 +55,11 @@ def library_summary(value: Any, cls: type) -> str | None:
         return cls.__name__  # one of the types above, so nobody's own name
 
 
+def is_described(cls: type) -> bool:
+    """Whether objects of `cls` are shown by description, not by their parts."""
+    return id(cls) in _described
+
+
 def _load() -> bool:
     """Learns the types of libraries that were loaded meanwhile; whether there were new ones."""
     found = False
