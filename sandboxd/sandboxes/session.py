@@ -312,6 +312,8 @@ class Session:
             return
         state, copying = successor
         await asyncio.wait([copying])  # not cancelled with this call, nor this call with it
+        if self.guest is not None:
+            self.guest.listen(None)
         error = None if copying.cancelled() else copying.exception()
         if copying.cancelled() or error is not None:
             for entry in [entry for entry in self.ring if entry.state is state]:

@@ -89,7 +89,7 @@ async def _copy(guest: GuestProcess, copy_id: int, sequel: Sequel | None) -> Gue
         raise
     finally:
         gate.withdraw(guest.pid)
-        guest.listen(None)
+        guest.listen(sequel.sink if sequel else None)  # its answer may come after the copy's first word
         guest.family.orders -= 1
     guest.family.park(copy)
     zygote = guest.family.zygote
