@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 _PREFIX = "SANDBOXD_"
 _CONFIG_VARIABLE = "SANDBOXD_CONFIG"
+_HISTORY_FLUSH_SECONDS = 0.5
+"""The journal has what was acknowledged; a transaction costs as much as several executions."""
 _LISTS = ("allowed_modules", "without_layers", "schemas", "tables", "writable", "functions")
 """Settings that a variable gives as words between commas."""
 
@@ -291,6 +293,7 @@ class Settings(BaseModel):
             directory=self.state_directory / "history",
             url=self.history_url,
             survive_power_loss=self.history_survives_power_loss,
+            flush_interval_seconds=_HISTORY_FLUSH_SECONDS,
             retention=RetentionPolicy(max_age=self.history_max_age, query_max_age=self.history_max_age),
         )
 
