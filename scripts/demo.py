@@ -23,6 +23,7 @@ from sandboxd_client import (
     Stdout,
 )
 from sandboxd_client.debug_steps import DebugStep
+from sandboxd_client.debug_stops import Stopped
 from sandboxd_client.debugging import DebugFinished
 
 from sandboxd.cli.embedded import embedded_client
@@ -247,6 +248,45 @@ async def debug(demo: Demo) -> None:
             summary = event.summary
             say(f"{summary.step_count} steps, recorded by {summary.engine}")
     expect(steps >= 12, "steps are missing")
+
+
+@step("Debug: stop where it matters, and ask when a name changed")
+async def debug_session(demo: Demo) -> None:
+    """A breakpoint, a look into the frame, a step out; then a question about the past."""
+    code = textwrap.dedent(
+        """
+        def mean(values):
+            total = 0
+            for value in values:
+                total += value
+            return total / len(values)
+
+        averages = []
+        for row in [[1, 2, 3], [4, 6]]:
+            averages.append(mean(row))
+        """
+    ).strip()
+    async with demo.sandbox.debug_session(code, breakpoints=[5]) as session:
+        stop = await session.wait()
+        expect(isinstance(stop, Stopped) and stop.line == 5, "the breakpoint was not reached")
+        for line in str(stop).splitlines():
+            _OUT.print(f"    [dim]|[/dim] {escape(line)}")
+        say(f"total / 3 there is {await session.evaluate('total / 3')}")
+        stop = await session.step_out()
+        expect(
+            isinstance(stop, Stopped) and str(stop.result) == "2.0", "the function returned something else"
+        )
+        say("stepping out of it stops at its return, with 2.0")
+    finished = None
+    async for event in demo.sandbox.debug(code):
+        if isinstance(event, DebugFinished):
+            finished = event
+    assert finished is not None
+    answer = await demo.client.trace(finished.result.execution_id).when_changed("averages")
+    say("when did averages change?")
+    for change in answer.changes:
+        _OUT.print(f"    step {change.step}, line {change.line}: {escape(change.text)}")
+    expect(len(answer.changes) >= 3, "a change of averages is missing")
 
 
 @step("Branch a live session")

@@ -291,8 +291,8 @@ class Evaluate(_message.Message):
     frame: _builtins.int
     """Id of the frame. Optional; 0 means the innermost."""
     allow_side_effects: _builtins.bool
-    """Whether it runs in the program itself, so that its effects stay. Optional; default false: it runs
-    in a copy that is thrown away.
+    """Whether statements are allowed. Optional; default false: only an expression is. Either way it runs in
+    the program itself, so what it changes stays changed.
     """
     @_builtins.property
     def timeout(self) -> _duration_pb2.Duration:
