@@ -75,8 +75,8 @@ async def test_in_a_terminal_the_screen_is_drawn_again_until_ctrl_c(watched: Ser
     try:
         shown = _read_until(master, lambda text: text.count("ready guests") >= 3)
         process.send_signal(signal.SIGINT)
-        _read_until(master, lambda text: False, seconds=20)  # until the terminal is closed
-        assert process.wait(20) == 0
+        _read_until(master, lambda text: False, seconds=60)  # until the terminal is closed
+        assert process.wait(60) == 0
     finally:
         process.kill()
         process.wait()

@@ -3,15 +3,13 @@
 import pytest
 
 from tests.support.serving import Serving
-from tests.support.sessions import CRASHES, sandbox
+from tests.support.sessions import warm_up
 
 
 @pytest.fixture(scope="session")
 def warm_server(shared_server: Serving) -> Serving:
     """The first call opens connections and files that stay open: they are no leak."""
-    with sandbox(shared_server) as one:
-        one.run("x = 1")
-        one.run(CRASHES["exit"])
+    warm_up(shared_server)
     return shared_server
 
 

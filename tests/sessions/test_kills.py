@@ -5,15 +5,24 @@ import os
 import random
 import signal
 import threading
+from collections.abc import Iterator
 
 import pytest
 
 from tests.support.leftovers import cgroup_roots
-from tests.support.serving import Answer, Serving, children
-from tests.support.sessions import Sandbox, sandbox, wait_until
+from tests.support.serving import Answer, Serving, children, serving
+from tests.support.sessions import Sandbox, sandbox, wait_until, warm_up
 
 _KILLS = int(os.environ.get("SANDBOXD_KILLS", "30"))
 _COUNT = "try: x += 1\nexcept NameError: x = 1\nprint(x)"
+
+
+@pytest.fixture(scope="module")
+def warm_server() -> Iterator[Serving]:
+    """A server of this file's own: it looks for processes, and other tests' sandboxes have some too."""
+    with serving() as server:
+        warm_up(server)
+        yield server
 
 
 class _Told:

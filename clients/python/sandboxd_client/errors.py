@@ -15,6 +15,7 @@
     ├── Exhausted                  a bound of the server or of your share; see `retry_after`
     │   ├── QueueFull
     │   ├── TooManySandboxes
+    │   ├── TooManyAttempts
     │   └── QuotaExceeded
     ├── Denied
     │   └── Unauthenticated
@@ -188,6 +189,12 @@ class QuotaExceeded(Exhausted):
     """Your own share is used up."""
 
     reason = "QUOTA_EXCEEDED"
+
+
+class TooManyAttempts(Exhausted):
+    """Too many bad credentials came from this address; a good one is accepted all the same."""
+
+    reason = "TOO_MANY_ATTEMPTS"
 
 
 class Denied(SandboxdError):
