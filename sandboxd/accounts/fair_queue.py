@@ -80,10 +80,6 @@ class FairQueue(Generic[Owner]):
                 if not turn.done():
                     turn.set_exception(self._closed)
 
-    def waiting_of(self, owner: Owner) -> int:
-        """How many of the owner's wait."""
-        return len(self._waiting.get(owner, ()))
-
     def running_of(self, owner: Owner) -> int:
         """How many slots the owner holds."""
         return self._running.get(owner, 0)

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from sandboxd.accounts.fair_queue import FairQueue
-from sandboxd.accounts.quotas import QuotaLedger, UserKey
+from sandboxd.accounts.quotas import Lease, QuotaLedger, Resource, UserKey
 from sandboxd.errors import Draining, QueueFull, SandboxBusy
 from sandboxd.executions.model import WhenBusy
 from sandboxd.sandboxes.sandbox import Sandbox
@@ -74,6 +74,10 @@ class Admission:
                 yield
             finally:
                 self._leave_running()
+
+    def hold_debug_stream(self, sandbox: Sandbox) -> Lease:
+        """A place among its user's debug runs, to be released at the end; `QuotaExceeded` without one."""
+        return self._ledger.acquire(user_of(sandbox), Resource.DEBUG_STREAMS)
 
     def charge(self, sandbox: Sandbox, cpu_seconds: float) -> None:
         """Counts what an execution used against its user's share."""

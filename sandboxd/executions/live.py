@@ -4,6 +4,7 @@ import asyncio
 
 import msgspec
 
+from sandboxd.accounts.quotas import Lease
 from sandboxd.errors import SandboxdError
 from sandboxd.executions.debug_feed import DebugFeed
 from sandboxd.executions.events import EventLog
@@ -24,6 +25,8 @@ class LiveExecution:
         self.refused: SandboxdError | None = None
         """Why it could not be run at all; the call ends with it."""
         self.task: asyncio.Task[None] | None = None
+        self.lease: Lease | None = None
+        """A debug run's place in its user's share, given back with the result."""
         self.past = False
         """Whether it was read back from the store, without its events."""
         self._finished = asyncio.Event()

@@ -84,9 +84,18 @@ class Executions:
         events = FeedingEvents(feed, budget_bytes=budget) if feed else EventLog(budget_bytes=budget)
         live = LiveExecution(execution, events=events)
         live.feed = feed
-        first = await self._history.begin(live)
+        lease = self._admission.hold_debug_stream(sandbox) if feed else None
+        try:
+            first = await self._history.begin(live)
+        except BaseException:
+            if lease is not None:
+                lease.release()
+            raise
         if first is not live:
+            if lease is not None:
+                lease.release()
             return first
+        live.lease = lease
         if sandbox.busy:
             live.events.add(Queued(position=sandbox.waiting + 1))
         live.task = asyncio.get_running_loop().create_task(self._perform(sandbox, live))
@@ -139,6 +148,8 @@ class Executions:
         if live.done:
             return
         sandbox.touch()
+        if live.lease is not None:
+            live.lease.release()
         await self._history.finish(live)
         execution = live.execution
         self._on_finished(execution)

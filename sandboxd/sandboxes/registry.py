@@ -34,7 +34,6 @@ class SandboxRegistry:
         self._max_sandboxes = max_sandboxes
         self._sandboxes: dict[SandboxId, Sandbox] = {}
         self._expiry: asyncio.Task[None] | None = None
-        self.created_count = 0
 
     def start(self) -> None:
         """Begins to expire idle sandboxes."""
@@ -89,7 +88,6 @@ class SandboxRegistry:
             sandbox.lease.release()
             sandbox.state = SandboxState.ABORTED
             raise
-        self.created_count += 1
         return sandbox
 
     def require_room(self, count: int) -> None:
@@ -112,7 +110,6 @@ class SandboxRegistry:
         except BaseException:
             await asyncio.gather(*(self.remove(sandbox, SandboxState.ABORTED) for sandbox in sandboxes))
             raise
-        self.created_count += len(sandboxes)
 
     async def _record(self, sandbox: Sandbox) -> None:
         await self._store.create(records.created(sandbox, request_id=""))

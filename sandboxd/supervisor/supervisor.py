@@ -103,11 +103,6 @@ class Supervisor:
         return ""
 
     @property
-    def has_workspace(self) -> bool:
-        """Whether guests have a writable directory; it needs a mount namespace."""
-        return self._isolation.plan.namespaces
-
-    @property
     def python_version(self) -> str:
         """Version of the guests' Python."""
         return self._versions[0]
