@@ -27,7 +27,7 @@ async def refusal(guest: GuestProcess, *, budget: int) -> tuple[SkipReason, str]
             SkipReason.LIVE_THREADS,
             f"user code has threads that are alive ({threads - 1}); a copy would not have them",
         )
-    (own,) = pidfds.status_bytes(guest.pid, "RssAnon")
+    own = pidfds.anonymous_bytes(guest.pid)
     if own > budget + guest.base_resident_bytes:
         return (
             SkipReason.TOO_LARGE,
@@ -44,7 +44,7 @@ def excess_bytes(guest: GuestProcess, *, budget: int) -> int:
     if used <= 0:
         return used
     sessions = [member.pid for member in guest.family.members if not member.parked]
-    return used - sum(pidfds.status_bytes(pid, "RssAnon")[0] for pid in sessions)
+    return used - sum(pidfds.anonymous_bytes(pid) for pid in sessions)
 
 
 class RestoredWaiter:

@@ -20,6 +20,8 @@ from sandboxd.supervisor.supervisor import Supervisor
 _FRAME_SLACK_BYTES = 512 * KIB
 """What a final message holds beside the value: traceback, frames, variables."""
 _INSPECT_SECONDS = 5.0
+_BREATHS = 2
+_BREATH_SECONDS = 0.001
 _END_SECONDS = 5.0
 _MAX_STRAY_MESSAGES = 64
 _QUERY_SECONDS = 30.0
@@ -115,6 +117,10 @@ class Sandbox:
         """Keeps the state after an execution whose caller has been answered. Needs `turn`."""
         self.keeping = True
         try:
+            for _ in range(_BREATHS):  # the answer goes out first, unless somebody waits for the turn already
+                if self.waiting:
+                    break
+                await asyncio.sleep(_BREATH_SECONDS)
             await self.session.keep(execution_id=execution_id, number=number)
         finally:
             self.keeping = False

@@ -211,4 +211,4 @@ def _descends(pid: int, ancestor: int, processes: dict[int, _Process]) -> bool:
 
 def _write_oom_score(pid: int, score: int) -> None:
     with contextlib.suppress(OSError):
-        Path(f"/proc/{pid}/oom_score_adj").write_text(str(score))
+        pidfds.write(f"/proc/{pid}/oom_score_adj", str(score).encode())
