@@ -7,7 +7,7 @@ interrupted instruction belongs to user code: one of its frames, or anything cal
 and no loop of ours needs to expect a KeyboardInterrupt.
 """
 
-import signal
+import _signal  # type: ignore[import-not-found]  # without the enumerations of `signal`: every execution begins here
 import threading
 from collections.abc import Callable
 from types import CodeType, FrameType
@@ -26,6 +26,7 @@ def run_shielded(function: Callable[[], _T]) -> _T:
     return function()
 
 
+_SIGINT_ALONE = (_signal.SIGINT,)
 _INTERRUPTIBLE: CodeType = run_interruptible.__code__
 _SHIELDED: CodeType = run_shielded.__code__
 
@@ -40,8 +41,8 @@ class Interrupts:
 
     def install(self) -> None:
         """Makes this the handler and lets the signal through, whatever user code did to either."""
-        signal.signal(signal.SIGINT, self._on_sigint)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        _signal.signal(_signal.SIGINT, self._on_sigint)
+        _signal.pthread_sigmask(_signal.SIG_UNBLOCK, _SIGINT_ALONE)
 
     def raise_pending(self) -> None:
         """Raises what a shield held back; only user code's callees call it."""

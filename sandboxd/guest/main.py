@@ -3,7 +3,6 @@
 User code runs inside `runner.run`; no exception of it and no signal ends the loop.
 """
 
-import linecache
 import socket
 
 from sandboxd.channel.debug import QueryTrace
@@ -22,18 +21,14 @@ from sandboxd.channel.messages import (
 from sandboxd.guest import state
 from sandboxd.guest.copies import serve_fork, serve_remove_files, serve_restore
 from sandboxd.guest.failures import out_of_memory, unreported
+from sandboxd.guest.preload import rehearse
 from sandboxd.guest.runner import Runner
-from sandboxd.guest.session import Session
-
-_REHEARSAL = "print(end='')\n{'a': [1, 2.5, 'b'], 'c': None}"
-_REHEARSAL_LABEL = "<rehearsal>"
 
 
-def serve(channel: socket.socket) -> None:
-    """Serves `channel`; returns when the host has closed or broken it."""
-    session = Session(channel)
-    session.become_main()
-    runner = Runner(session)
+def serve(runner: Runner, channel: socket.socket) -> None:
+    """Serves `channel` with a prepared session; returns when the host has closed or broken it."""
+    session = runner.session
+    session.connect(channel)
     rehearse(runner)
     while True:
         try:
@@ -43,13 +38,6 @@ def serve(channel: socket.socket) -> None:
             _serve_message(runner, message)
         except (OSError, ChannelBroken):
             return
-
-
-def rehearse(runner: Runner) -> None:
-    """Runs a small program for nobody: the pages that every run writes to are copied now, while the guest
-    waits in the pool, and not when the first execution waits for them."""
-    runner.run(Run(run_id=0, source=_REHEARSAL, label=_REHEARSAL_LABEL))
-    linecache.cache.pop(_REHEARSAL_LABEL, None)
 
 
 def _serve_message(runner: Runner, message: HostMessage) -> None:

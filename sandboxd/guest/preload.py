@@ -5,19 +5,25 @@ use left to the guest costs it time and private memory.
 """
 
 import importlib
+import linecache
 import os
 import platform
 import socket
 import sys
 import threading
 import warnings
+from collections.abc import Callable
+from typing import TypeVar
 
-from sandboxd.channel.messages import Configure, LanguageRules, Run
+from sandboxd.channel.messages import Run
+from sandboxd.guest import hot_pages
 from sandboxd.guest.network import explain_network_off
 from sandboxd.guest.rows import let_json_take_rows
 from sandboxd.guest.runner import Runner
 from sandboxd.guest.session import Session
-from sandboxd.policy import ALLOWED_MODULES, BLOCKED_BUILTINS, BLOCKED_MODULES
+from sandboxd.policy import ALLOWED_MODULES
+
+_T = TypeVar("_T")
 
 _LAZILY_IMPORTED = (
     "asyncio.selector_events", "concurrent.futures.thread", "encodings.idna", "encodings.latin_1",
@@ -52,6 +58,8 @@ get_debug_info()
 {"grouped": grouped, "moments": moments, "matrix": matrix, "words": words, "mean": statistics.mean([1, 2]),
  "now": datetime.now().isoformat(), "root": math.sqrt(2), "point": Point(2)}
 """
+_REHEARSAL = "print(end='')\n{'a': [1, 2.5, 'b'], 'c': None}"
+_REHEARSAL_LABEL = "<rehearsal>"
 _FAILING = "def fail(number):\n    return json.loads('[') if number else 0\nfail(1)\n"
 
 
@@ -76,37 +84,66 @@ def warm_up() -> dict[str, str]:
     return {"python": platform.python_version(), **versions}
 
 
-def _exercise() -> None:
-    """Runs programs through a session of its own, its output thrown away, its traces removed."""
+def prepare_runner(*, proc: int) -> Runner:
+    """A session that has run nothing of anybody's, with its parts in place: a guest is a fork of it and
+    connects it to its own channel. `proc` is a descriptor of a /proc."""
+    runner = _discarding_output(_fresh_runner)
+    runner.session.hot_pages = _discarding_output(
+        lambda _: hot_pages.find(lambda: rehearse(runner), proc=proc)
+    )
+    return runner
+
+
+def _fresh_runner(channel: socket.socket) -> Runner:
+    session = Session(channel)
+    session.become_main()
+    runner = Runner(session)
+    # A look-up that displaces another one from the interpreter's cache writes to the names of both.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # it has a new name in 3.13
+        sys._clear_type_cache()
+    rehearse(runner)
+    return runner
+
+
+def rehearse(runner: Runner) -> None:
+    """Runs a small program for nobody: the pages that every run writes to are copied now, while the guest
+    waits in the pool, and not when the first execution waits for them."""
+    runner.run(Run(run_id=0, source=_REHEARSAL, label=_REHEARSAL_LABEL))
+    linecache.cache.pop(_REHEARSAL_LABEL, None)
+
+
+def _discarding_output(action: Callable[[socket.socket], _T]) -> _T:
+    """Calls `action` with a channel that leads nowhere while standard output and error lead nowhere."""
     ours, theirs = socket.socketpair()
-    main_module = sys.modules["__main__"]
-    streams = sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__
     kept = [os.dup(1), os.dup(2)]
     nowhere = os.open(os.devnull, os.O_WRONLY)
     try:
         os.dup2(nowhere, 1)
         os.dup2(nowhere, 2)
-        _run_workload(Session(ours))
+        return action(ours)
     finally:
         for target, copy in zip((1, 2), kept, strict=True):
             os.dup2(copy, target)
             os.close(copy)
         os.close(nowhere)
-        sys.modules["__main__"] = main_module
-        sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__ = streams  # type: ignore[misc]
         ours.close()
         theirs.close()
 
 
+def _exercise() -> None:
+    """Runs programs through a session of its own, its output thrown away, its traces removed."""
+    main_module = sys.modules["__main__"]
+    streams = sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__
+    try:
+        _discarding_output(lambda channel: _run_workload(Session(channel)))
+    finally:
+        sys.modules["__main__"] = main_module
+        sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__ = streams  # type: ignore[misc]
+
+
 def _run_workload(session: Session) -> None:
-    rules = LanguageRules(
-        restricted=True,
-        allowed_modules=list(ALLOWED_MODULES),
-        blocked_modules=list(BLOCKED_MODULES),
-        blocked_builtins=list(BLOCKED_BUILTINS),
-    )
     runner = Runner(session)
-    runner.configure(Configure(rules=rules, enable_debugging=True, result_bytes=1 << 20, log_bytes=1 << 20))
     finished = runner.run(Run(run_id=1, source=_WORKLOAD, label="<warm-up>", capture_frames=True))
     if finished.failure is not None:
         raise RuntimeError(f"the warm-up failed: {finished.failure.message}\n{finished.failure.traceback}")

@@ -43,12 +43,14 @@ class Runner:
         self.log = DebugLog(session, 0)
         self._api = GuestApi(session, lambda: self.log)
         self.traces = Traces(session)
-        self.configure(session.configuration)
+        self._restore_builtins()
 
     def configure(self, configuration: Configure) -> None:
-        """Sets what holds from the next execution on."""
+        """Sets what holds from the next execution on. Rules that already hold cost nothing."""
+        language = self.session.language
         self.session.configure(configuration)
-        self._restore_builtins()
+        if self.session.language is not language:
+            self._restore_builtins()
 
     def run(self, message: Run, executor: Executor = execute) -> Finished:
         """Runs `message` and reports; whatever user code did, the session can run the next one."""

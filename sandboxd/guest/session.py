@@ -17,8 +17,10 @@ from sandboxd.channel.framing import encode_frame, receive_host_message
 from sandboxd.channel.messages import CallReply, Configure, GuestMessage, HostMessage, LanguageRules
 from sandboxd.guest.capture import Output
 from sandboxd.guest.files import WorkspaceFiles
+from sandboxd.guest.hot_pages import Range
 from sandboxd.guest.interrupts import Interrupts, run_shielded
 from sandboxd.guest.language import Language
+from sandboxd.policy import ALLOWED_MODULES, BLOCKED_BUILTINS, BLOCKED_MODULES
 
 _RESERVE_BYTES = 2 * 1024 * 1024
 """Given back when memory runs out, so that there is room to say so."""
@@ -26,12 +28,17 @@ _CALL_POLL_MS = 50
 """How soon a thread notices that another one has received its reply."""
 
 UNCONFIGURED = Configure(
-    rules=LanguageRules(restricted=True, allowed_modules=[], blocked_modules=[], blocked_builtins=[]),
+    rules=LanguageRules(
+        restricted=True,
+        allowed_modules=list(ALLOWED_MODULES),
+        blocked_modules=list(BLOCKED_MODULES),
+        blocked_builtins=list(BLOCKED_BUILTINS),
+    ),
     enable_debugging=True,
     result_bytes=1024 * 1024,
     log_bytes=1024 * 1024,
 )
-"""What holds until the host has said what does."""
+"""What holds until the host has said what does: the defaults, which cost a guest nothing to confirm."""
 
 
 class RunEnded(Exception):
@@ -54,6 +61,10 @@ class Session:
         self.output = Output()
         self.active_run: int | None = None
         """Id of the execution that runs now."""
+        self.latest_run = 0
+        """Id of the last execution that began."""
+        self.hot_pages: list[Range] = []
+        """What every execution writes to."""
         self.descriptors: list[int] = []
         """Received beside the host's last message and not yet taken."""
         self.workspace = os.environ.get("HOME", "/")
@@ -68,10 +79,15 @@ class Session:
         self._last_call_id = 0
         self._reserve: mmap.mmap | None = None
 
+    def connect(self, channel: socket.socket) -> None:
+        """Makes a session that the zygote prepared this process's own."""
+        self.channel = channel
+
     def configure(self, configuration: Configure) -> None:
         """Sets what holds from the next execution on."""
+        if configuration.rules != self.configuration.rules:
+            self.language = Language(configuration.rules)
         self.configuration = configuration
-        self.language = Language(configuration.rules)
 
     def user_line(self, frame: FrameType | None) -> int:
         """The 1-based line of the innermost user frame at or above `frame`; 0 when there is none."""
@@ -140,7 +156,7 @@ class Session:
     def begin_run(self, run_id: int) -> None:
         """From here on `call` is answered."""
         self.interrupts.pending = False
-        self.active_run = run_id
+        self.active_run = self.latest_run = run_id
 
     def end_run(self) -> None:
         """From here on the main loop alone reads the channel."""

@@ -18,8 +18,9 @@ from sandboxd.channel.orders import (
     encode_order,
 )
 from sandboxd.guest import preload
+from sandboxd.isolation import syscalls
 from sandboxd.isolation.plan import IsolationPlan
-from sandboxd.zygote.spawn import GuestDescriptors, GuestSetup, become_guest
+from sandboxd.zygote.spawn import GuestDescriptors, GuestSetup, become_guest, set_process_defaults
 
 _SPAWN_DESCRIPTORS = 3
 
@@ -35,7 +36,9 @@ class Forkserver:
 
     def run(self) -> None:
         """Preloads, announces itself and serves orders until the host hangs up."""
+        set_process_defaults(self._setup.plan)
         versions = preload.warm_up()
+        self._runner = preload.prepare_runner(proc=self._setup.proc)
         gc.collect()
         gc.freeze()  # without it every gc.collect() in a guest copies the whole heap
         gc.disable()  # the zygote makes no garbage; guests switch it on again
@@ -74,12 +77,12 @@ class Forkserver:
 
     def _spawn(self, order: Spawn, descriptors: list[int]) -> None:
         try:
-            pid = os.fork()
+            pid = syscalls.fork()
         except OSError as error:
             self._report(SpawnFailed(guest_id=order.guest_id, problem=str(error)))
         else:
             if pid == 0:
-                become_guest(self._setup, order, GuestDescriptors(*descriptors))
+                become_guest(self._setup, order, GuestDescriptors(*descriptors), self._runner)
             self._guest_ids[pid] = order.guest_id
             pidfd = os.pidfd_open(pid)
             self._report(Spawned(guest_id=order.guest_id), pidfd)

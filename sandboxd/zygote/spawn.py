@@ -4,6 +4,7 @@ The order matters: mounts before Landlock (a rule does not follow a later mount)
 death signal (a change of ids clears it), the filter last (it forbids most of what comes before).
 """
 
+import _signal  # type: ignore[import-not-found]  # without the enumerations of `signal`, which would cost every guest 25 pages
 import gc
 import os
 import signal
@@ -18,6 +19,7 @@ from sandboxd.channel.messages import Ready, SetupFailed
 from sandboxd.channel.orders import Spawn
 from sandboxd.guest import main as guest_main
 from sandboxd.guest import reseed
+from sandboxd.guest.runner import Runner
 from sandboxd.isolation import (
     credentials,
     landlock,
@@ -69,17 +71,27 @@ class GuestSetup:
         object.__setattr__(self, "readable", readable)
 
 
-def become_guest(setup: GuestSetup, order: Spawn, descriptors: GuestDescriptors) -> NoReturn:
+def set_process_defaults(plan: IsolationPlan) -> None:
+    """What every guest takes over as it is: environment, file mode mask, size of thread stacks. Set once in
+    the zygote, for each page that is written after the fork costs every guest."""
+    os.umask(0o077)
+    home = mounts.WORKSPACE if plan.namespaces else "/"
+    os.environ.clear()
+    os.environ.update(HOME=home, TMPDIR=home, LANG="C.UTF-8", TZ="UTC")
+    threading.stack_size(_THREAD_STACK_BYTES)
+
+
+def become_guest(setup: GuestSetup, order: Spawn, descriptors: GuestDescriptors, runner: Runner) -> NoReturn:
     """Turns the calling child into a guest and serves its channel until the host hangs up."""
     try:
-        signal.set_wakeup_fd(-1)
-        signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # dead checkpoints must not stay as zombies
+        _signal.set_wakeup_fd(-1)
+        _signal.signal(_signal.SIGCHLD, _signal.SIG_IGN)  # dead checkpoints must not stay as zombies
         channel = _lock_down(setup, order, descriptors)
     except BaseException as error:  # noqa: BLE001  whatever it is, no user code may run
         _die_of_setup(descriptors.channel, "unknown", error)
     gc.enable()
     try:
-        guest_main.serve(channel)
+        guest_main.serve(runner, channel)
     finally:
         os._exit(0)
 
@@ -151,13 +163,8 @@ def _die_with_zygote() -> None:
 
 
 def _clean_process_state(*, workspace: bool) -> None:
-    """Nothing of the zygote's working state, randomness or environment is the guest's."""
-    os.umask(0o077)
-    home = mounts.WORKSPACE if workspace else "/"
-    os.chdir(home)
-    os.environ.clear()
-    os.environ.update(HOME=home, TMPDIR=home, LANG="C.UTF-8", TZ="UTC")
-    threading.stack_size(_THREAD_STACK_BYTES)
+    """Neither the zygote's directory nor its randomness is the guest's."""
+    os.chdir(mounts.WORKSPACE if workspace else "/")
     reseed.reseed()
 
 

@@ -191,6 +191,7 @@ def _serve_forks(control: socket.socket) -> None:
     from sandboxd.guest import main, preload, reseed
 
     preload.warm_up()
+    runner = preload.prepare_runner(proc=os.open("/proc", os.O_PATH | os.O_CLOEXEC))
     gc.collect()
     gc.freeze()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
@@ -214,7 +215,7 @@ def _serve_forks(control: socket.socket) -> None:
                     used = int(statm.read().split()[5]) * resource.getpagesize()
                 resource.setrlimit(resource.RLIMIT_DATA, (used + int(packet), used + int(packet)))
             try:
-                main.serve(socket.socket(fileno=channel))
+                main.serve(runner, socket.socket(fileno=channel))
             except BaseException:  # noqa: BLE001  a test must be told why its guest has ended
                 os.write(2, traceback.format_exc().encode())
             finally:
