@@ -109,6 +109,12 @@ class GuestProcess:
         self.family.join(self)
         self._watch(pidfd, self._died)
         self._output.resume()
+        self._measure_base()
+
+    def _measure_base(self) -> None:
+        """Once it has greeted and is known: which of the two comes first is open."""
+        if not self.copy_of and self.pid > 0 and self._ready.done():
+            (self.base_resident_bytes,) = pidfds.status_bytes(self.pid, "VmRSS")
 
     async def ready(self) -> None:
         """Waits for the greeting; `GuestSetupFailed` when a step failed, and the guest is gone."""
@@ -262,9 +268,8 @@ class GuestProcess:
             self._watch(self._channel.fileno(), self._channel_readable)
             if self.copy_of:
                 greetings.ask_for_sender(self._channel, wanted=False)
-            else:
-                (self.base_resident_bytes,) = pidfds.status_bytes(self.pid, "VmRSS")
             self._ready.set_result(None)
+            self._measure_base()
         else:
             raise ChannelBroken("no greeting")
 
