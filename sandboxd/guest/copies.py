@@ -66,7 +66,7 @@ def _fork(session: Session, order: Fork, descriptors: list[int]) -> None:
         return
     if pid:
         _close(descriptors)
-        if session.latest_run >= _RUNS_OF_A_SESSION_IN_USE:
+        if session.latest_run >= _RUNS_OF_A_SESSION_IN_USE and not session.has_message():
             hot_pages.copy_now(session.hot_pages)
         return
     try:

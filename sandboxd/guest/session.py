@@ -153,6 +153,12 @@ class Session:
             if not isinstance(message, CallReply):
                 return message
 
+    def has_message(self) -> bool:
+        """Whether the host has said something that nobody has read yet."""
+        poller = select.poll()
+        poller.register(self.channel, select.POLLIN)
+        return bool(poller.poll(0))
+
     def begin_run(self, run_id: int) -> None:
         """From here on `call` is answered."""
         self.interrupts.pending = False
@@ -189,9 +195,7 @@ class Session:
         with self._receive_lock:
             if run_id is None or self.active_run != run_id:
                 raise RunEnded
-            poller = select.poll()
-            poller.register(self.channel, select.POLLIN)
-            if not poller.poll(0):
+            if not self.has_message():
                 return
             message = receive_host_message(self.channel)
             if message is None:
