@@ -15,6 +15,7 @@ _AUDIT_ARCH_X86_64 = 0xC000003E
 _X32_BIT = 0x40000000
 
 _SET_MODE_FILTER = 1
+_INSTRUCTION_BYTES = 8
 _FLAG_NEW_LISTENER = 1 << 3
 
 _RET_KILL_PROCESS = 0x80000000
@@ -211,7 +212,7 @@ def _search_tree(spans: list[_Span]) -> list[_Instruction]:
 class _SockFprog(ctypes.Structure):
     """struct sock_fprog of linux/filter.h."""
 
-    _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_void_p))
+    _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_char_p))
 
 
 def install(program: bytes, *, listener: bool) -> int | None:
@@ -219,8 +220,7 @@ def install(program: bytes, *, listener: bool) -> int | None:
 
     Returns the listener descriptor of the fork gate, or None without `listener`. Needs no_new_privs.
     """
-    buffer = ctypes.create_string_buffer(program, len(program))
-    fprog = _SockFprog(length=len(program) // 8, filter=ctypes.addressof(buffer))
+    fprog = _SockFprog(length=len(program) // _INSTRUCTION_BYTES, filter=program)
     result = syscalls.syscall(
         "seccomp",
         syscalls.SYS_SECCOMP,

@@ -36,7 +36,7 @@ class Forkserver:
 
     def run(self) -> None:
         """Preloads, announces itself and serves orders until the host hangs up."""
-        set_process_defaults(self._setup.plan)
+        set_process_defaults(self._setup)
         versions = preload.warm_up()
         self._runner = preload.prepare_runner(proc=self._setup.proc)
         gc.collect()

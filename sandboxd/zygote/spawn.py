@@ -5,14 +5,15 @@ death signal (a change of ids clears it), the filter last (it forbids most of wh
 """
 
 import _signal  # type: ignore[import-not-found]  # without the enumerations of `signal`, which would cost every guest 25 pages
+import fcntl
 import gc
 import os
 import signal
 import socket
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import NoReturn
+from dataclasses import dataclass
+from typing import NoReturn, TypeAlias
 
 from sandboxd.channel.framing import encode_frame
 from sandboxd.channel.messages import Ready, SetupFailed
@@ -38,6 +39,7 @@ _EXIT_SETUP_FAILED = 70  # EX_SOFTWARE of sysexits.h
 _THREAD_STACK_BYTES = 2 * 1024 * 1024
 """1 MB ends Python 3.13 with a segfault on the repr of a deep list; the default of 8 MB would count
 against the memory limit."""
+_SIGKILL = int(signal.SIGKILL)
 _INNER_UID = 1000
 """What a guest is inside a user namespace of its own."""
 
@@ -51,33 +53,33 @@ class GuestDescriptors:
     stderr: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class GuestSetup:
     """What every guest's set-up has in common; made once, before the first fork."""
 
-    plan: IsolationPlan
-    proc: int
-    """Descriptor of a /proc, for the id map of a guest's own user namespace."""
-    filter_program: bytes = field(init=False)
-    readable: tuple[str, ...] = field(init=False)
-
-    def __post_init__(self) -> None:
-        program = b""
-        if self.plan.seccomp:
-            program = seccomp.assemble(fork_gate=self.plan.fork_gate, own_root=self.plan.namespaces)
-        object.__setattr__(self, "filter_program", program)
+    def __init__(self, *, plan: IsolationPlan, proc: int) -> None:
+        """`proc` is a descriptor of a /proc, for the id map of a guest's own user namespace."""
+        self.plan = plan
+        self.proc = proc
+        self.filter_program = b""
+        if plan.seccomp:
+            self.filter_program = seccomp.assemble(fork_gate=plan.fork_gate, own_root=plan.namespaces)
         # In a root made for the purpose everything may be read; otherwise only what Python needs.
-        readable = ("/",) if self.plan.namespaces else tuple(runtime_files.readable_paths())
-        object.__setattr__(self, "readable", readable)
+        self.readable = ("/",) if plan.namespaces else tuple(runtime_files.readable_paths())
+        self.writable = (mounts.WORKSPACE,) if plan.namespaces else ()
+        self.home = mounts.WORKSPACE if plan.namespaces else "/"
+        self.steps = _steps(plan)
+        """Every step by name, in order."""
 
 
-def set_process_defaults(plan: IsolationPlan) -> None:
+Step: TypeAlias = Callable[[GuestSetup, Spawn, GuestDescriptors], object]
+
+
+def set_process_defaults(setup: GuestSetup) -> None:
     """What every guest takes over as it is: environment, file mode mask, size of thread stacks. Set once in
     the zygote, for each page that is written after the fork costs every guest."""
     os.umask(0o077)
-    home = mounts.WORKSPACE if plan.namespaces else "/"
     os.environ.clear()
-    os.environ.update(HOME=home, TMPDIR=home, LANG="C.UTF-8", TZ="UTC")
+    os.environ.update(HOME=setup.home, TMPDIR=setup.home, LANG="C.UTF-8", TZ="UTC")
     threading.stack_size(_THREAD_STACK_BYTES)
 
 
@@ -97,60 +99,59 @@ def become_guest(setup: GuestSetup, order: Spawn, descriptors: GuestDescriptors,
 
 
 def _lock_down(setup: GuestSetup, order: Spawn, descriptors: GuestDescriptors) -> socket.socket:
-    for name, step in steps(setup, order, descriptors):
+    for name, step in setup.steps:
         try:
             if name == order.fault_step:
                 raise OSError(f"step {name} was made to fail")
-            step()
+            step(setup, order, descriptors)
         except BaseException as error:  # noqa: BLE001  fail closed, whatever it is
             _die_of_setup(descriptors.channel, name, error)
     return socket.socket(fileno=_CHANNEL)
 
 
-def steps(
-    setup: GuestSetup, order: Spawn, descriptors: GuestDescriptors
-) -> list[tuple[str, Callable[[], object]]]:
-    """Every step by name, in order."""
-    plan = setup.plan
-    found: list[tuple[str, Callable[[], object]]] = [("session", os.setsid)]
+def _steps(plan: IsolationPlan) -> list[tuple[str, Step]]:
+    found: list[tuple[str, Step]] = [("session", _own_session)]
     if plan.namespaces:
         if plan.own_map:
             # A new user namespace fills the bounding set again, which the zygote had emptied.
-            found.append(("user_namespace", lambda: _own_user_namespace(setup.proc)))
-            found.append(("bounding_set", credentials.drop_bounding_set))
-        found += [
-            ("namespaces", namespaces.enter_guest_namespaces),
-            ("workspace", lambda: _mount_workspace(order)),
-            ("hostname", lambda: namespaces.set_hostname(order.hostname)),
-        ]
-    found.append(("rlimits", lambda: rlimits.apply(order.limits)))
-    if order.uid:
-        found.append(("credentials", lambda: credentials.become(order.uid)))
+            found += [("user_namespace", _own_user_namespace), ("bounding_set", _drop_bounding_set)]
+        found += [("namespaces", _enter_namespaces), ("workspace", _mount_workspace)]
+        found.append(("hostname", _set_hostname))
+    found.append(("rlimits", _set_limits))
+    if plan.uid_per_guest:
+        found.append(("credentials", _become))
     found += [
-        ("capabilities", credentials.drop_capabilities),
+        ("capabilities", _drop_capabilities),
         ("parent_death", _die_with_zygote),
-        ("dumpable", lambda: credentials.set_dumpable(dumpable=False)),
-        ("process_state", lambda: _clean_process_state(workspace=plan.namespaces)),
-        ("no_new_privs", credentials.set_no_new_privs),
+        ("dumpable", _hide_memory),
+        ("process_state", _clean_process_state),
+        ("no_new_privs", _set_no_new_privs),
     ]
     if plan.landlock_abi:
-        writable = (mounts.WORKSPACE,) if plan.namespaces else ()
-        found.append(
-            (
-                "landlock",
-                lambda: landlock.restrict(abi=plan.landlock_abi, read_only=setup.readable, writable=writable),
-            )
-        )
-    found.append(("descriptors", lambda: _keep_only(descriptors)))
-    found.append(("seccomp", lambda: _filter_and_greet(setup)))
-    return found
+        found.append(("landlock", _confine))
+    return [*found, ("descriptors", _keep_only), ("seccomp", _filter_and_greet)]
 
 
-def _own_user_namespace(proc: int) -> None:
-    namespaces.enter_user_namespace_as(_INNER_UID, process_directory=proc)
+# Each step is a function of the module and none is made for a guest: see `set_process_defaults`.
 
 
-def _mount_workspace(order: Spawn) -> None:
+def _own_session(_setup: GuestSetup, _order: Spawn, _descriptors: GuestDescriptors) -> None:
+    os.setsid()
+
+
+def _own_user_namespace(setup: GuestSetup, _order: Spawn, _descriptors: GuestDescriptors) -> None:
+    namespaces.enter_user_namespace_as(_INNER_UID, process_directory=setup.proc)
+
+
+def _drop_bounding_set(_setup: GuestSetup, _order: Spawn, _descriptors: GuestDescriptors) -> None:
+    credentials.drop_bounding_set()
+
+
+def _enter_namespaces(_setup: GuestSetup, _order: Spawn, _descriptors: GuestDescriptors) -> None:
+    namespaces.enter_guest_namespaces()
+
+
+def _mount_workspace(_setup: GuestSetup, order: Spawn, _descriptors: GuestDescriptors) -> None:
     mounts.mount_workspace(
         size_bytes=order.workspace_bytes,
         inodes=order.workspace_inodes,
@@ -158,36 +159,64 @@ def _mount_workspace(order: Spawn) -> None:
     )
 
 
-def _die_with_zygote() -> None:
-    syscalls.die_with_parent(signal.SIGKILL)
+def _set_hostname(_setup: GuestSetup, order: Spawn, _descriptors: GuestDescriptors) -> None:
+    namespaces.set_hostname(order.hostname)
 
 
-def _clean_process_state(*, workspace: bool) -> None:
+def _set_limits(_setup: GuestSetup, order: Spawn, _descriptors: GuestDescriptors) -> None:
+    rlimits.apply(order.limits)
+
+
+def _become(_setup: GuestSetup, order: Spawn, _descriptors: GuestDescriptors) -> None:
+    if not order.uid:
+        raise OSError("no user id was ordered")
+    credentials.become(order.uid)
+
+
+def _drop_capabilities(_setup: GuestSetup, _order: Spawn, _descriptors: GuestDescriptors) -> None:
+    credentials.drop_capabilities()
+
+
+def _die_with_zygote(_setup: GuestSetup, _order: Spawn, _descriptors: GuestDescriptors) -> None:
+    syscalls.die_with_parent(_SIGKILL)
+
+
+def _hide_memory(_setup: GuestSetup, _order: Spawn, _descriptors: GuestDescriptors) -> None:
+    credentials.set_dumpable(dumpable=False)
+
+
+def _clean_process_state(setup: GuestSetup, _order: Spawn, _descriptors: GuestDescriptors) -> None:
     """Neither the zygote's directory nor its randomness is the guest's."""
-    os.chdir(mounts.WORKSPACE if workspace else "/")
+    os.chdir(setup.home)
     reseed.reseed()
 
 
-def _keep_only(descriptors: GuestDescriptors) -> None:
+def _set_no_new_privs(_setup: GuestSetup, _order: Spawn, _descriptors: GuestDescriptors) -> None:
+    credentials.set_no_new_privs()
+
+
+def _confine(setup: GuestSetup, _order: Spawn, _descriptors: GuestDescriptors) -> None:
+    landlock.restrict(abi=setup.plan.landlock_abi, read_only=setup.readable, writable=setup.writable)
+
+
+def _keep_only(_setup: GuestSetup, _order: Spawn, descriptors: GuestDescriptors) -> None:
     """Standard streams and the channel; everything else is closed.
 
     Copied above the targets first: the host's descriptors may have the numbers they are moved to.
     """
-    import fcntl
-
-    sources = [
+    sources = (
         os.open("/dev/null", os.O_RDONLY),
         descriptors.stdout,
         descriptors.stderr,
         descriptors.channel,
-    ]
+    )
     copies = [fcntl.fcntl(source, fcntl.F_DUPFD, _CHANNEL + 1) for source in sources]
     for target, copy in enumerate(copies):
         os.dup2(copy, target, inheritable=True)
     syscalls.close_range(_CHANNEL + 1, _HIGHEST_DESCRIPTOR)
 
 
-def _filter_and_greet(setup: GuestSetup) -> None:
+def _filter_and_greet(setup: GuestSetup, _order: Spawn, _descriptors: GuestDescriptors) -> None:
     """Loads the filter and tells the host; the fork gate's listener leaves this process with the greeting."""
     channel = socket.socket(fileno=_CHANNEL)
     try:

@@ -8,14 +8,12 @@ from datetime import timedelta
 import grpc
 import pytest
 
-from sandboxd.channel.orders import Spawn
 from sandboxd.errors import GuestSetupFailed
 from sandboxd.isolation.plan import IsolationPlan
-from sandboxd.isolation.rlimits import ResourceLimits
 from sandboxd.limits import DEFAULT_LIMITS
 from sandboxd.supervisor.probing import probe_host
 from sandboxd.supervisor.supervisor import Supervisor
-from sandboxd.zygote.spawn import GuestDescriptors, GuestSetup, steps
+from sandboxd.zygote.spawn import GuestSetup
 from tests.support.leftovers import Leftovers
 from tests.support.serving import serving
 
@@ -35,16 +33,7 @@ def _plan(*, own_map: bool) -> IsolationPlan:
 
 
 def _step_names(*, own_map: bool) -> list[str]:
-    order = Spawn(
-        guest_id=1,
-        uid=0 if own_map else 1,
-        limits=ResourceLimits(data_bytes=0, address_space_bytes=0, open_files=0, processes=0, file_bytes=0),
-        workspace_bytes=0,
-        workspace_inodes=0,
-        hostname="",
-    )
-    setup = GuestSetup(plan=_plan(own_map=own_map), proc=-1)
-    return [name for name, _ in steps(setup, order, GuestDescriptors(-1, -1, -1))]
+    return [name for name, _ in GuestSetup(plan=_plan(own_map=own_map), proc=-1).steps]
 
 
 @pytest.fixture
