@@ -40,6 +40,13 @@ DENIED_FUNCTION_NODES = _nodes(
 )
 """Functions written without brackets that tell who the server is to the database."""
 
+PLAIN_NODES = (
+    NODES.union(exp.FUNCTION_BY_NAME.values())
+    - DENIED_FUNCTION_NODES
+    - _nodes("Table DataType In Insert Update Delete")
+)
+"""Classes that are allowed whatever they hold; the guard looks into the others."""
+
 DENIED_TYPES = words(
     """
     regclass regproc regprocedure regoper regoperator regtype regrole regnamespace regconfig regdictionary

@@ -9,6 +9,8 @@ from sandboxd.database.worker.lexer import Dialect, LexedText, Token, TokenKind
 from sandboxd.database.worker.refusal import Layer, Reason, Refusal
 
 MAX_PARAMETERS = 1000
+_PARAMETER_KINDS = frozenset((TokenKind.NAMED, TokenKind.POSITIONAL, TokenKind.OPERATOR))
+"""An operator may be PostgreSQL's `?`."""
 
 
 class BoundText(NamedTuple):
@@ -33,6 +35,8 @@ def bind(
     order: dict[str, int] = {}
     pieces, position, marks = [], 0, 0
     for token in lexed.tokens:
+        if token.kind not in _PARAMETER_KINDS:
+            continue
         marks += token.kind == TokenKind.POSITIONAL or (token.name == "?" and bool(positional))
         name = _parameter_name(token, given, marks, has_positions=bool(positional))
         if name is None:

@@ -4,17 +4,17 @@ A statement is bridged only when its tokens show such a construct; any other goe
 written. The guard judges what comes out of here, never what went in.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
-import sqlglot
 from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
 from sandboxd.database.worker.allowed import words
 from sandboxd.database.worker.bridge_rules import rewrite, unsupported
 from sandboxd.database.worker.lexer import LexedText, Token, TokenKind
+from sandboxd.database.worker.parser import parse
 
 _ALWAYS = words("array interval extract ilike lateral fetch rollup cube grouping similar tablesample overlay")
 _BEFORE_BRACKET = words("any all some left right substring position trim")
@@ -23,6 +23,10 @@ _CAST_TYPES = words("date timestamp timestamptz boolean bool json jsonb uuid")
 """Types that SQLite's CAST takes for numbers. Its CAST AS INTEGER cuts, and is left alone."""
 _MOMENTS = words("now current_date current_timestamp localtimestamp date_trunc")
 _OPERATORS = frozenset(("~", "~*", "!~", "!~*", "@>", "<@", "#>", "#>>", "&&", "~~", "~~*"))
+_TELLING = frozenset(
+    ("::", "distinct", "at", "as", *_OPERATORS, *_ALWAYS, *_BEFORE_BRACKET, *_BEFORE_STRING, *_MOMENTS)
+)
+"""Tokens that begin a construct of the list, perhaps."""
 UNSUPPORTED_FUNCTIONS = words(
     """
     to_char to_date to_timestamp to_number age make_date make_time make_timestamp make_interval
@@ -74,11 +78,13 @@ class Bridged(NamedTuple):
 def bridge(text: str, lexed: LexedText) -> Bridged | None:
     """`text` for SQLite when it uses a construct of the list; None when it is to stay as it is."""
     _refuse_functions(lexed.tokens)
-    if not _is_called_for(lexed.tokens):
+    if _TELLING.isdisjoint([token.name for token in lexed.tokens]) or not _is_called_for(lexed.tokens):
         return None
     constructs: dict[str, None] = {}
     try:
-        tree = sqlglot.parse_one(text, dialect="postgres")
+        (tree,) = parse(text, "postgres")
+        if tree is None:
+            return None
         _refuse_nodes(tree)
         changed = _named(tree).transform(lambda node: rewrite(node, constructs))
         written = changed.sql(dialect="sqlite")
@@ -140,7 +146,7 @@ _CAST_NAMES = {
 
 def _refuse_functions(tokens: list[Token]) -> None:
     for token, following in pairwise(tokens):
-        if following.name == "(" and token.kind == TokenKind.WORD and token.name in UNSUPPORTED_FUNCTIONS:
+        if token.name in UNSUPPORTED_FUNCTIONS and following.name == "(" and token.kind == TokenKind.WORD:
             raise unsupported(token.name)
 
 
@@ -184,9 +190,11 @@ def _refuse_nodes(tree: exp.Expr) -> None:
             raise unsupported("column names after AS in FROM")
 
 
-def check_native(tree: exp.Expr, column_types: Mapping[str, str]) -> None:
+def check_native(nodes: Sequence[exp.Expr], column_types: Mapping[str, str]) -> None:
     """Refuses arithmetic on columns of times: SQLite would take the year out of the text and say nothing."""
-    for node in tree.find_all(exp.Add, exp.Sub):
+    for node in nodes:
+        if not isinstance(node, exp.Add | exp.Sub):
+            continue
         for side in (node.this, node.expression):
             if isinstance(side, exp.Column):
                 declared = column_types.get(side.name.lower(), "").upper()

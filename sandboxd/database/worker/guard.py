@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import NoReturn
 
-import sqlglot
 from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
 from sandboxd.database.grants import WriteGrant
-from sandboxd.database.worker.allowed import DENIED_FUNCTION_NODES, NODES, FunctionPolicy
+from sandboxd.database.worker.allowed import DENIED_FUNCTION_NODES, NODES, PLAIN_NODES, FunctionPolicy
 from sandboxd.database.worker.lexer import Dialect, LexedText, ascii_lower
+from sandboxd.database.worker.parser import parse
 from sandboxd.database.worker.refusal import Layer, Reason, Refusal
 from sandboxd.database.worker.token_guard import Names, check_tokens, no_such_type
 from sandboxd.database.worker.write_guard import WriteUse, check_write
@@ -45,6 +45,8 @@ class Visible:
     hidden_types: frozenset[str] = frozenset()
     """PostgreSQL's row types of tables that are not readable."""
     writes: tuple[WriteGrant, ...] = ()
+    readable: frozenset[str] = frozenset()
+    """The readable tables, as SQLite's authorizer compares names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +59,8 @@ class Verdict:
     functions: tuple[str, ...]
     write: WriteUse | None
     tree: exp.Expr
+    nodes: Sequence[exp.Expr]
+    """Everything in the tree, for those who look for something in it."""
 
 
 def judge(text: str, lexed: LexedText, visible: Visible) -> Verdict:
@@ -79,17 +83,20 @@ def _judge(text: str, lexed: LexedText, visible: Visible) -> Verdict:
         _refuse_root(tree)
     if is_write and explained:
         raise _denied("EXPLAIN of a statement that writes")
-    tables = _check_nodes(tree, visible)
+    nodes: list[exp.Expr] = []
+    tables = _check_nodes(tree, visible, nodes)
     names = Names(visible.functions, visible.columns, visible.hidden_types)
-    functions = check_tokens(lexed, tree, names, visible.dialect)
+    functions = check_tokens(lexed, nodes, names, visible.dialect)
     write = check_write(tree, visible.tables, visible.writes, visible.dialect) if is_write else None
     kind = "explain" if explained else type(tree).__name__.lower() if is_write else "select"
-    return Verdict(kind=kind, tables=tuple(tables), functions=tuple(functions), write=write, tree=tree)
+    return Verdict(
+        kind=kind, tables=tuple(tables), functions=tuple(functions), write=write, tree=tree, nodes=nodes
+    )
 
 
 def _parse(text: str, dialect: Dialect) -> exp.Expr:
     try:
-        trees = sqlglot.parse(text, dialect=dialect)
+        trees = parse(text, dialect)
     except RecursionError:
         raise Refusal(Reason.TOO_COMPLEX, Layer.GUARD, "the statement is nested too deep") from None
     except SqlglotError as error:
@@ -129,11 +136,14 @@ def _denied(what: str, *, hint: str = "") -> Refusal:
     return Refusal(Reason.STATEMENT_DENIED, Layer.GUARD, f"{what} are not allowed", hint=hint)
 
 
-def _check_nodes(tree: exp.Expr, visible: Visible) -> list[str]:
-    """Refuses every node that is not listed; the readable tables that the statement names."""
+def _check_nodes(tree: exp.Expr, visible: Visible, nodes: list[exp.Expr]) -> list[str]:
+    """Refuses every node that is not listed; the readable tables that the statement names. Fills `nodes`."""
     tables: dict[str, None] = {}
     for node in tree.walk():
+        nodes.append(node)
         kind = type(node)
+        if kind in PLAIN_NODES:
+            continue
         if kind is exp.Table:
             name = _check_table(node, visible)
             if name is not None:

@@ -5,7 +5,6 @@ comment, a string or an identifier where the engine sees something else.
 """
 
 import re
-from collections.abc import Iterator
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 from sandboxd.database.worker.refusal import Layer, Reason, Refusal
@@ -67,6 +66,30 @@ _BRACKET = re.compile(r"\[[^\]]+\]")
 _LINE_COMMENT = re.compile(r"--[^\r\n]*")
 _COMMENT_EDGE = re.compile(r"/\*|\*/")
 _OPERATOR_CHARACTERS = frozenset("+-*/<>=~!@#%^&|?")
+_COMMON = re.compile(
+    r"""[ \t\r\n\f]*(?:
+    ([A-Za-z_][A-Za-z0-9_]*)(?![A-Za-z0-9_$'&\x80-\U0010ffff])
+    | ([,()]|\.(?![0-9]))
+    | ((?:[-+*<>=%]|<=|>=|<>|!=|\|\|)(?![-+*/<>=~!@#%^&|?]))
+    | ([0-9]+(?:\.[0-9]+)?)(?![A-Za-z0-9_.$\x80-\U0010ffff])
+    | ('[^']*')(?!')
+    | :([A-Za-z_][A-Za-z0-9_]*)
+    )""",
+    re.VERBOSE,
+)
+"""The tokens that all dialects read alike, after blanks: most of any statement in one match each. What does
+not match is looked at more closely."""
+_KINDS = (
+    "",
+    TokenKind.WORD,
+    TokenKind.PUNCTUATION,
+    TokenKind.OPERATOR,
+    TokenKind.NUMBER,
+    TokenKind.STRING,
+    TokenKind.NAMED,
+)
+_WORD_GROUP, _NAMED_GROUP = 1, 6
+_ROUND = frozenset("()")
 _ASCII_LOWER = {upper: upper + 32 for upper in range(65, 91)}
 
 
@@ -94,7 +117,7 @@ def lex(sql: str, dialect: Dialect) -> LexedText:
     """The tokens of `sql`, one trailing semicolon dropped; a second statement is refused."""
     check_text(sql)
     lexer = _Lexer(sql, dialect)
-    tokens = list(lexer.tokens())
+    tokens = lexer.tokens()
     text = lexer.blanked()
     while tokens and tokens[-1].name == ";" and tokens[-1].kind == TokenKind.PUNCTUATION:
         last = tokens.pop()
@@ -124,18 +147,39 @@ class _Lexer:
             position = end
         return "".join([*pieces, self._sql[position:]])
 
-    def tokens(self) -> Iterator[Token]:
-        position, count, size = 0, 0, len(self._sql)
-        while (position := self._skip(position)) < size:
-            token = self._next(position)
+    def tokens(self) -> list[Token]:
+        tokens: list[Token] = []
+        position, sql = 0, self._sql
+        while True:
+            match = _COMMON.match(sql, position)
+            if match is not None:
+                token = self._common(match)
+            else:
+                position = self._skip(position)
+                if position >= len(sql):
+                    break
+                token = self._next(position)
             position = token.end
-            count += 1
-            if count > MAX_TOKENS:
+            tokens.append(token)
+            if len(tokens) > MAX_TOKENS:
                 problem = f"the statement has more than {MAX_TOKENS} words and signs"
                 raise Refusal(Reason.TOO_COMPLEX, Layer.TEXT, problem, hint="pass lists as one parameter")
-            yield token
         if self._brackets:
-            raise self._refusal(size, f"a closing {')' if self._brackets[-1] == '(' else ']'} is missing")
+            problem = f"a closing {')' if self._brackets[-1] == '(' else ']'} is missing"
+            raise self._refusal(len(sql), problem)
+        return tokens
+
+    def _common(self, match: re.Match[str]) -> Token:
+        group = match.lastindex or 0
+        start, end = match.span(group)
+        text = match[group]
+        if text in _ROUND:
+            return self._punctuation(text, start)
+        if group == _WORD_GROUP:
+            text = text.lower()
+        elif group == _NAMED_GROUP:
+            start -= 1
+        return Token(_KINDS[group], text, start, end, self._square)
 
     def _skip(self, position: int) -> int:
         while self._sql[position : position + 1] in _SKIPPED:

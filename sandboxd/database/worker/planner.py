@@ -21,6 +21,7 @@ from sandboxd.database.worker.refusal import Layer, Reason, Refusal
 from sandboxd.database.worker.write_guard import WriteUse
 
 _CACHED_PLANS = 512
+_TYPED_BY_COLUMNS = (exp.Placeholder, exp.Add, exp.Sub)
 
 
 class Catalog(NamedTuple):
@@ -105,10 +106,11 @@ class Planner:
             if self._guarded:
                 verdict = judge(text, lexed, visible)
             else:
-                verdict = Verdict(kind="unjudged", tables=(), functions=(), write=None, tree=exp.Null())
+                tree = exp.Null()
+                verdict = Verdict(kind="unjudged", tables=(), functions=(), write=None, tree=tree, nodes=())
             _check_explained_views(catalog, verdict)
             types = _column_types(catalog, verdict) if dialect == "sqlite" else {}
-            check_native(verdict.tree, types)
+            check_native(verdict.nodes, types)
         except Refusal as refusal:
             refusal.detail.setdefault("fingerprint", mark)
             raise
@@ -121,8 +123,8 @@ class Planner:
             write=verdict.write,
             fingerprint=mark,
             bridged=tuple(constructs),
-            parameter_types=_parameter_types(verdict.tree, types) if types else {},
-            readable=frozenset(ascii_lower(name) for name in visible.tables.values()),
+            parameter_types=_parameter_types(verdict, types) if types else {},
+            readable=visible.readable,
         )
 
 
@@ -163,19 +165,27 @@ def visible_to(catalog: Catalog, tables: Sequence[str], writes: Sequence[WriteGr
         columns=frozenset(columns),
         hidden_types=catalog.row_types.difference(spelled, (f"_{name}" for name in spelled)),
         writes=granted,
+        readable=frozenset(ascii_lower(name) for name in spelled.values()),
     )
 
 
 def _check_explained_views(catalog: Catalog, verdict: Verdict) -> None:
     """A plan names what is behind a view, which may be hidden."""
+    if verdict.kind != "explain":
+        return
     views = [name for name in verdict.tables if catalog.tables[name].kind == "view"]
-    if verdict.kind == "explain" and views:
+    if views:
         problem = f"EXPLAIN of a statement that reads a view ({views[0]}) is not allowed"
         raise Refusal(Reason.STATEMENT_DENIED, Layer.GUARD, problem)
 
 
 def _column_types(catalog: Catalog, verdict: Verdict) -> dict[str, str]:
-    """Declared types by column name, over the tables of a statement; a name with two types has none."""
+    """Declared types by column name, over the tables of a statement; a name with two types has none.
+
+    Empty when nothing in the statement asks for one.
+    """
+    if not any(isinstance(node, _TYPED_BY_COLUMNS) for node in verdict.nodes):
+        return {}
     types: dict[str, str] = {}
     for table in verdict.tables:
         for column in catalog.tables[table].columns:
@@ -184,10 +194,12 @@ def _column_types(catalog: Catalog, verdict: Verdict) -> dict[str, str]:
     return types
 
 
-def _parameter_types(tree: exp.Expr, types: Mapping[str, str]) -> dict[str, str]:
+def _parameter_types(verdict: Verdict, types: Mapping[str, str]) -> dict[str, str]:
     """What each placeholder is compared with or assigned to."""
     found: dict[str, str] = {}
-    for placeholder in tree.find_all(exp.Placeholder):
+    for placeholder in verdict.nodes:
+        if not isinstance(placeholder, exp.Placeholder):
+            continue
         parent = placeholder.parent
         while isinstance(parent, exp.Paren | exp.Tuple):
             parent = parent.parent
@@ -196,7 +208,7 @@ def _parameter_types(tree: exp.Expr, types: Mapping[str, str]) -> dict[str, str]
             column = next((side for side in sides if isinstance(side, exp.Column)), None)
             if column is not None:
                 found[str(placeholder.this)] = types.get(ascii_lower(column.name), "")
-    found.update(_inserted_types(tree, types))
+    found.update(_inserted_types(verdict.tree, types))
     return found
 
 

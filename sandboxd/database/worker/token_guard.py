@@ -3,6 +3,7 @@
 A tree hides names: `date_trunc` becomes a node of its own, `(x).pg_sleep` looks like a column.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from sqlglot import exp
@@ -29,7 +30,7 @@ class Names(NamedTuple):
     """Types of tables that are not shown."""
 
 
-def check_tokens(lexed: LexedText, tree: exp.Expr, known: Names, dialect: Dialect) -> list[str]:
+def check_tokens(lexed: LexedText, nodes: Sequence[exp.Expr], known: Names, dialect: Dialect) -> list[str]:
     """The functions that a statement calls, each allowed; refuses every other name that could be called."""
     tokens, functions = lexed.tokens, known.functions
     called: dict[str, None] = {}
@@ -50,7 +51,7 @@ def check_tokens(lexed: LexedText, tree: exp.Expr, known: Names, dialect: Dialec
         elif _is(tokens, index - 1, ".") and name in functions.denied and name not in known.columns:
             # PostgreSQL calls pg_sleep for `(0.2).pg_sleep`.
             raise _function_denied(name)
-    _check_explained(unexplained, tree, dialect)
+    _check_explained(unexplained, nodes, dialect)
     return list(called)
 
 
@@ -91,16 +92,18 @@ def _foreign_schema(tokens: list[Token], index: int, dialect: Dialect, functions
     )
 
 
-def _check_explained(names: list[str], tree: exp.Expr, dialect: Dialect) -> None:
+def _check_explained(names: list[str], nodes: Sequence[exp.Expr], dialect: Dialect) -> None:
     """What stands before a bracket and is no known function must be a list of columns, one for one."""
     if not names:
         return
     lists = [
         _alias_name(node, dialect)
-        for node in tree.find_all(exp.TableAlias, exp.Schema)
-        if node.args.get("columns") or isinstance(node, exp.Schema)
+        for node in nodes
+        if isinstance(node, exp.Schema) or (isinstance(node, exp.TableAlias) and node.args.get("columns"))
     ]
-    types = [ascii_lower(str(node.this)) for node in tree.find_all(exp.DataType) if node.expressions]
+    types = [
+        ascii_lower(str(node.this)) for node in nodes if isinstance(node, exp.DataType) and node.expressions
+    ]
     for name in names:
         if name in lists:
             lists.remove(name)
