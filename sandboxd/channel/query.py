@@ -9,7 +9,8 @@ from typing import Literal, TypeVar
 
 import msgspec
 
-from sandboxd.channel.values import Column, Value
+from sandboxd.channel.packed import ResultCells
+from sandboxd.channel.values import Value
 
 
 class _Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -58,7 +59,7 @@ class QueryReply(_Record, frozen=True, kw_only=True):
     """The rows of a query, column by column: `data[i]` holds the values of `columns[i]`."""
 
     columns: list[ResultColumn]
-    data: list[Column]
+    data: list[ResultCells]
     total_rows: int
     """Rows in `data`."""
     truncated: bool = False

@@ -135,7 +135,8 @@ class ResultHeader(_Message, frozen=True, kw_only=True, tag="header"):
 
 
 class ResultChunk(_Message, frozen=True, kw_only=True, tag="chunk"):
-    """Rows, column by column: msgpack of `list[sandboxd.channel.values.Column]`."""
+    """Rows, column by column: msgpack of `list[sandboxd.channel.packed.ResultCells]`, with packed columns
+    only where all rows are sent in one chunk."""
 
     request_id: int
     rows: int

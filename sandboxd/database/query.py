@@ -52,7 +52,8 @@ class QueryStarted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueryRows:
-    """Some rows, column by column: msgpack of `list[sandboxd.channel.values.Column]`."""
+    """Some rows, column by column: msgpack of `list[sandboxd.channel.packed.ResultCells]`, packed columns
+    only where `chunk_bytes` is 0."""
 
     rows: int
     data: msgspec.Raw

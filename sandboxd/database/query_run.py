@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import replace
 from datetime import datetime
+from typing import Any
 
 from sandboxd.channel.query import ResultColumn
 from sandboxd.database import protocol
@@ -55,6 +56,8 @@ class QueryRun:
         self._header: list[ResultColumn] | None = None
         self._judged: protocol.Judged | None = None
         self._committing = False
+        self._known: dict[str, Any] = {}
+        """Fields of the record that were learnt since: one copy of it at the end is enough."""
         asker = request.asker
         self._record = QueryRecord(
             id=query_id,
@@ -80,11 +83,11 @@ class QueryRun:
 
     def record(self) -> QueryRecord:
         """The record as it stands."""
-        return replace(self._record, queue_us=self.queue_us)
+        return replace(self._record, queue_us=self.queue_us, **self._known)
 
     async def events(self, worker: WorkerProcess) -> AsyncGenerator[QueryEvent, None]:
         """Runs the statement on `worker`, which is killed when it does not end in time."""
-        self._record = replace(self._record, worker_pid=worker.pid)
+        self._known["worker_pid"] = worker.pid
         disarm = worker.kill_after(_PREPARING_SECONDS)
         finished = False
         try:
@@ -108,15 +111,14 @@ class QueryRun:
 
     def failed_with(self, error: BaseException) -> None:
         """Completes the record of a query that has no result."""
-        if self._record.verdict is Verdict.COMPLETED:
+        if self._known.get("verdict") is Verdict.COMPLETED:
             return
         if isinstance(error, QueryError) and not isinstance(error, QueryCancelled):
             early = error.layer in _BEFORE_THE_ENGINE and not self._committing
             verdict = Verdict.REFUSED if early else Verdict.FAILED
             if self._committing:
                 verdict = Verdict.STARTED  # nobody knows whether it was committed
-            self._record = replace(
-                self._record,
+            self._known.update(
                 verdict=verdict,
                 reason=error.reason,
                 layer=error.layer,
@@ -125,7 +127,7 @@ class QueryRun:
             )
             return
         verdict = Verdict.STARTED if self._committing else Verdict.CANCELLED
-        self._record = replace(self._record, verdict=verdict, reason=QueryCancelled.reason, layer="gateway")
+        self._known.update(verdict=verdict, reason=QueryCancelled.reason, layer="gateway")
 
     def _order(self) -> protocol.RunStatement:
         request = self._request
@@ -169,8 +171,7 @@ class QueryRun:
 
     def _take_verdict(self, judged: protocol.Judged) -> None:
         self._judged = judged
-        self._record = replace(
-            self._record,
+        self._known.update(
             kind=judged.kind,
             tables=tuple(judged.tables),
             functions=tuple(judged.functions),
@@ -182,7 +183,7 @@ class QueryRun:
 
     async def _decide(self, worker: WorkerProcess, affected: int) -> None:
         """The record of a write is on disk before the write is."""
-        self._record = replace(self._record, affected=affected)
+        self._known["affected"] = affected
         commit = True
         try:
             await self._audit.record(self.record())
@@ -193,8 +194,7 @@ class QueryRun:
 
     def _complete(self, done: protocol.StatementDone) -> None:
         self._committing = False
-        self._record = replace(
-            self._record,
+        self._known.update(
             verdict=Verdict.COMPLETED,
             rows=done.rows,
             size_bytes=done.size_bytes,
@@ -208,8 +208,8 @@ class QueryRun:
             query_id=self.id,
             database=self._settings.name,
             columns=tuple(columns),
-            fingerprint=self._record.fingerprint,
-            bridged_sql=self._record.bridged_sql,
+            fingerprint=self._known.get("fingerprint", ""),
+            bridged_sql=self._known.get("bridged_sql", ""),
         )
 
     def _ended_event(self, done: protocol.StatementDone) -> QueryEnded:
@@ -230,9 +230,8 @@ class QueryRun:
 
     def _refusal(self, refused: protocol.StatementRefused) -> QueryError:
         self._committing = False
-        self._record = replace(
-            self._record,
-            fingerprint=refused.fingerprint or self._record.fingerprint,
+        self._known.update(
+            fingerprint=refused.fingerprint or self._known.get("fingerprint", ""),
             check_us=refused.parse_us,
             engine_us=refused.engine_us,
         )

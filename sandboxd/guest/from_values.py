@@ -3,15 +3,26 @@
 import datetime
 import json
 import uuid
-from collections.abc import Callable
+from array import array
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
 from sandboxd.channel import values
-from sandboxd.channel.values import Column, Value
+from sandboxd.channel.packed import CodedTextColumn, NumberKind, NumbersColumn, ResultCells
+from sandboxd.channel.values import Value
 
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+_NAIVE_EPOCH = datetime.datetime(1970, 1, 1)  # noqa: DTZ001  a time without zone stays one
+ARRAY_CODES: dict[NumberKind, str] = {
+    "int64": "q",
+    "float64": "d",
+    "bool": "b",
+    "timestamp": "q",
+    "timestamptz": "q",
+}
+"""How `array` and numpy call the cells of a packed column."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,16 +39,34 @@ def to_python(value: Value) -> Any:
     return _CONVERT[type(value)](value)
 
 
-def column_to_python(column: Column) -> list[Any]:
+def column_to_python(column: ResultCells) -> list[Any]:
     """The cells of a column; None where it has no value."""
-    if isinstance(column, values.ValueColumn):
-        return [to_python(cell) for cell in column.values]
-    if not column.nulls:
-        return column.values
-    cells: list[Any] = list(column.values)
-    for position in column.nulls:
+    match column:
+        case values.ValueColumn():
+            return [to_python(cell) for cell in column.values]
+        case CodedTextColumn():
+            texts: list[Any] = [*column.texts, None]
+            return [texts[code] for code in array("i", column.codes)]
+        case NumbersColumn():
+            return _with_nulls(_numbers(column), array("i", column.nulls))
+    return _with_nulls(list(column.values), column.nulls) if column.nulls else column.values
+
+
+def _with_nulls(cells: list[Any], nulls: Iterable[int]) -> list[Any]:
+    for position in nulls:
         cells[position] = None
     return cells
+
+
+def _numbers(column: NumbersColumn) -> list[Any]:
+    cells = array(ARRAY_CODES[column.kind], column.data)
+    match column.kind:
+        case "bool":
+            return list(map(bool, cells))
+        case "timestamp" | "timestamptz":
+            epoch = _NAIVE_EPOCH if column.kind == "timestamp" else _EPOCH
+            return [epoch + datetime.timedelta(microseconds=micros) for micros in cells]
+    return cells.tolist()
 
 
 def _timestamp(value: values.TimestampValue) -> datetime.datetime:

@@ -4,14 +4,17 @@ import json
 from collections.abc import Generator, Sequence
 from typing import Any, overload
 
-import numpy as np
 import pandas as pd
 
-from sandboxd.channel import values
 from sandboxd.channel.query import QueryReply
+from sandboxd.guest.frames import arrow_column, series_of
 from sandboxd.guest.from_values import column_to_python
 
 _SHOWN_ROWS = 3
+_NO_ARROW = (
+    "rows.arrow() needs pyarrow, which this server does not have; rows.df() works without it "
+    "(an operator adds it with: pip install 'sandboxd[arrow]')"
+)
 
 
 class Rows(Sequence[dict[str, Any]]):
@@ -43,9 +46,17 @@ class Rows(Sequence[dict[str, Any]]):
         """The rows as a new DataFrame. Integers and booleans with missing values keep their kind (Int64,
         boolean)."""
         return pd.DataFrame(
-            {name: _series(column) for name, column in zip(self.columns, self._data, strict=True)},
+            {name: series_of(column) for name, column in zip(self.columns, self._data, strict=True)},
             columns=self.columns,
         )
+
+    def arrow(self) -> Any:
+        """The rows as a new pyarrow.Table; raises ImportError where pyarrow is not installed."""
+        try:
+            import pyarrow as pa
+        except ImportError:
+            raise ImportError(_NO_ARROW, name="pyarrow") from None
+        return pa.table([arrow_column(column) for column in self._data], names=self.columns)
 
     def to_list(self) -> list[dict[str, Any]]:
         """The rows as a new list, for what takes nothing but lists."""
@@ -118,20 +129,3 @@ def _unique(names: list[str]) -> list[str]:
         taken.add(candidate)
         unique.append(candidate)
     return unique
-
-
-def _series(column: values.Column) -> Any:
-    match column:
-        case values.IntColumn(values=cells, nulls=[]):
-            return np.array(cells, dtype=np.int64)
-        case values.IntColumn():
-            return pd.array(column_to_python(column), dtype="Int64")
-        case values.FloatColumn(values=cells, nulls=nulls):
-            numbers = np.array(cells, dtype=np.float64)
-            numbers[nulls] = np.nan
-            return numbers
-        case values.BoolColumn(values=cells, nulls=[]):
-            return np.array(cells, dtype=bool)
-        case values.BoolColumn():
-            return pd.array(column_to_python(column), dtype="boolean")
-    return pd.Series(column_to_python(column))

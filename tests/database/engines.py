@@ -7,17 +7,19 @@ from typing import Any
 import msgspec
 
 from sandboxd.channel import values
-from sandboxd.channel.values import Column, Value
+from sandboxd.channel.packed import CodedTextColumn, NumbersColumn, ResultCells
+from sandboxd.channel.values import Value
 from sandboxd.database.audit import MemoryAudit
 from sandboxd.database.gateway import DatabaseGateway
 from sandboxd.database.grants import DatabaseGrant, Operation, QueryLimits, WriteGrant
 from sandboxd.database.query import Asker, QueryEnded, QueryRequest, QueryRows, QueryStarted
 from sandboxd.database.worker.parameters import plain
+from sandboxd.guest.from_values import column_to_python
 
 CANARY = "CANARY-7f3a-do-not-leak"
 
 UPDATE_PROCESSED = WriteGrant(table="documents", operation=Operation.UPDATE, columns=("processed",))
-_columns = msgspec.msgpack.Decoder(list[Column])
+_columns = msgspec.msgpack.Decoder(list[ResultCells])
 
 
 @dataclass
@@ -91,7 +93,9 @@ def rows_of(chunk: QueryRows) -> list[tuple[Any, ...]]:
     return list(zip(*columns, strict=True))
 
 
-def cells_of(column: Column) -> list[Any]:
+def cells_of(column: ResultCells) -> list[Any]:
+    if isinstance(column, NumbersColumn | CodedTextColumn):
+        return column_to_python(column)
     if isinstance(column, values.ValueColumn):
         return [plain(value) for value in column.values]
     cells: list[Any] = list(column.values)
@@ -102,7 +106,7 @@ def cells_of(column: Column) -> list[Any]:
 
 def value_of(value: Any) -> Value:
     """A parameter as the guest would send it."""
-    from sandboxd.database.worker.results import typed
+    from sandboxd.database.worker.encoding import typed
 
     if isinstance(value, dict):
         fields = [(name, value_of(item)) for name, item in value.items()]

@@ -147,7 +147,7 @@ async def test_rows_come_in_chunks_that_add_up(engine: str, desk: Desk) -> None:
     whole = await desk.ask(engine, sql, max_rows=2400, chunk_bytes=0)
     parts = await desk.ask(engine, sql, max_rows=2400, chunk_bytes=4096)
     assert len(whole.chunk_rows) == 1
-    assert len(parts.chunk_rows) > 5
+    assert len(parts.chunk_rows) >= 5
     assert parts.rows == whole.rows
 
 

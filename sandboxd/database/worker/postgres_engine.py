@@ -29,6 +29,7 @@ _CATALOG_TIMEOUT = 10.0
 _GRACE = 0.2
 """Seconds a statement may overrun before its connection is dropped: PostgreSQL stops most by itself."""
 _BATCH_BYTES = 1_000_000
+_BATCH_ROWS = 1000
 _SESSION = {
     "application_name": "sandboxd",
     "timezone": "UTC",
@@ -67,6 +68,7 @@ class PostgresDatabase:
         self.schemas = list(spec.schemas) or ["public"]
         self._connection: Connection[Any] | None = None
         self.warnings: list[str] = []
+        self._unsettled = False
 
     async def server_version(self) -> str:
         """The server's version; connects."""
@@ -100,6 +102,7 @@ class PostgresDatabase:
         self, plan: Plan, given: Sequence[tuple[str, Value]], request: RunStatement, sink: Sink
     ) -> Any:
         """Runs one statement; gives the collector and the count of changed rows. Raises `Refusal`."""
+        await self.settle()
         deadline = time.monotonic() + request.timeout_ms / 1000
         connection = await self._begin(plan, request)
         healthy = False
@@ -120,8 +123,16 @@ class PostgresDatabase:
             healthy = True
             raise
         finally:
-            await self._leave(connection, healthy=healthy)
+            self._unsettled = healthy
+            if not healthy:
+                await self._leave(connection, healthy=False)
         return result
+
+    async def settle(self) -> None:
+        """Ends the transaction of the last statement and scrubs the session; nobody waits for it."""
+        if self._unsettled and self._connection is not None:
+            self._unsettled = False
+            await self._leave(self._connection, healthy=True)
 
     async def _begin(self, plan: Plan, request: RunStatement) -> Connection[Any]:
         """A connection in a transaction."""
@@ -212,7 +223,7 @@ async def _read(statement: PreparedStatement[Any], arguments: list[Any], collect
         if not collector.add(rows) or len(rows) < asked:
             break
         average = max(1, collector.size_bytes // max(1, collector.rows))
-        batch = max(1, min(10_000, _BATCH_BYTES // average))
+        batch = max(1, min(_BATCH_ROWS, _BATCH_BYTES // average))
     collector.finish()
 
 

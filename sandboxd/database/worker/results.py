@@ -1,22 +1,18 @@
-"""Rows become columns: typed, bounded in rows and bytes, sent in chunks or as one."""
+"""Rows become columns: bounded in rows and bytes, sent in chunks or as one."""
 
-from collections.abc import Callable, Iterable, Sequence
-from datetime import UTC, date, datetime, time, timedelta
-from decimal import Decimal
+from collections.abc import Iterable, Sequence
 from operator import itemgetter
-from typing import Any, Literal, Protocol, TypeAlias
-from uuid import UUID
+from typing import Any, Literal, Protocol
 
 import msgspec
 
-from sandboxd.channel import values
+from sandboxd.channel.packed import ResultCells
 from sandboxd.channel.query import ResultColumn
-from sandboxd.channel.values import Column, Value
-from sandboxd.database.worker.parameters import Interval, JsonText, json_text
+from sandboxd.database.worker.encoding import column_of, size_of
+from sandboxd.database.worker.packing import ColumnPacker
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_INT64 = range(-(2**63), 2**63)
-_NULL = values.NullValue()
+_SLICE_ROWS = 250
+"""Rows that are turned into columns at once: with more, cells leave the processor's cache in between."""
 _encoder = msgspec.msgpack.Encoder()
 
 
@@ -28,141 +24,6 @@ class Sink(Protocol):
     def chunk(self, rows: int, data: msgspec.Raw) -> None: ...
 
     def confirm(self, affected: int) -> bool: ...
-
-
-def _integer(value: int) -> Value:
-    return values.IntValue(value) if value in _INT64 else values.BigIntValue(str(value))
-
-
-def _datetime(value: datetime) -> Value:
-    if value.tzinfo is None:
-        return values.LocalDatetimeValue(value.isoformat())
-    since = value - _EPOCH
-    offset = 0 if value.tzinfo is UTC else (value.utcoffset() or timedelta()) // timedelta(seconds=1)
-    return values.TimestampValue(since.days * 86400 + since.seconds, since.microseconds * 1000, offset)
-
-
-def _items(value: Sequence[Any]) -> Value:
-    return values.ListValue([typed(item) for item in value], len(value))
-
-
-_TYPED: dict[type, Callable[[Any], Value]] = {
-    type(None): lambda _: _NULL,
-    bool: values.BoolValue,
-    int: _integer,
-    float: values.FloatValue,
-    JsonText: lambda value: values.JsonValue(str(value)),
-    str: lambda value: values.TextValue(value, len(value)),
-    bytes: lambda value: values.BytesValue(value, len(value)),
-    Decimal: lambda value: values.DecimalValue(str(value)),
-    datetime: _datetime,
-    date: lambda value: values.DateValue(value.isoformat()),
-    time: lambda value: values.TimeValue(value.isoformat()),
-    timedelta: lambda value: values.DurationValue(value // timedelta(microseconds=1)),
-    UUID: lambda value: values.UuidValue(str(value)),
-    Interval: lambda value: values.IntervalValue(value.months, value.days, value.micros),
-    list: _items,
-    tuple: _items,
-    dict: lambda value: values.JsonValue(json_text(value)),
-}
-
-
-def typed(value: Any) -> Value:
-    """A database value as it crosses the channel."""
-    return _encoder_of(type(value))(value)
-
-
-def _encoder_of(kind: type) -> Callable[[Any], Value]:
-    """How values of a type are encoded; a driver's own types go by what they are derived from."""
-    found = _TYPED.get(kind)
-    if found is None:
-        found = next((_TYPED[base] for base in kind.__mro__ if base in _TYPED), _other)
-        _TYPED[kind] = found
-    return found
-
-
-def _other(value: Any) -> Value:
-    """Rows, ranges, bit strings, addresses and what else a driver has a class for."""
-    if hasattr(value, "items"):
-        return values.JsonValue(json_text(dict(value.items())))
-    if hasattr(value, "as_string"):
-        text = str(value.as_string())
-    else:
-        text = _range_text(value) if hasattr(value, "lower_inc") else str(value)
-    return values.TextValue(text, len(text))
-
-
-def _range_text(value: Any) -> str:
-    """A PostgreSQL range as PostgreSQL writes it."""
-    if value.isempty:
-        return "empty"
-    lower = "" if value.lower is None else str(value.lower)
-    upper = "" if value.upper is None else str(value.upper)
-    return f"{'[' if value.lower_inc else '('}{lower},{upper}{']' if value.upper_inc else ')'}"
-
-
-def _typed_datetime(value: datetime) -> Value:
-    if value.tzinfo is None:
-        return values.LocalDatetimeValue(value.isoformat())
-    since = value - _EPOCH
-    offset = value.utcoffset() or timedelta()
-    return values.TimestampValue(
-        since.days * 86400 + since.seconds, since.microseconds * 1000, offset // timedelta(seconds=1)
-    )
-
-
-_Plain: TypeAlias = Callable[[list[Any], list[int]], Column]
-_PLAIN: dict[type, tuple[_Plain, Any]] = {
-    int: (values.IntColumn, 0),
-    float: (values.FloatColumn, 0.0),
-    bool: (values.BoolColumn, False),
-    str: (values.TextColumn, ""),
-}
-
-
-def column_of(cells: Sequence[Any]) -> Column:
-    """One column, packed when its cells are of one plain type. Engines give no integer beyond 64 bits."""
-    kinds = set(map(type, cells))
-    nulls: list[int] = []
-    if type(None) in kinds and len(kinds) == 2:
-        kinds.discard(type(None))
-        nulls = [position for position, cell in enumerate(cells) if cell is None]
-    kind = kinds.pop() if len(kinds) == 1 else None
-    plain = _PLAIN.get(kind) if kind is not None else None
-    if plain is None:
-        if kind is None or nulls:
-            return values.ValueColumn([typed(cell) for cell in cells])
-        return values.ValueColumn(list(map(_encoder_of(kind), cells)))
-    build, filler = plain
-    if not nulls:
-        return build(list(cells), nulls)
-    filled = list(cells)
-    for position in nulls:
-        filled[position] = filler
-    return build(filled, nulls)
-
-
-_FIXED_SIZES: dict[type, int] = {
-    type(None): 1, bool: 1, int: 8, float: 8, Decimal: 16, datetime: 12, date: 8, time: 8, UUID: 16,
-    timedelta: 8, Interval: 16,
-}  # fmt: skip
-
-
-def size_of(cells: Sequence[Any]) -> int:
-    """About how many bytes the cells of a column take."""
-    kinds = set(map(type, cells))
-    if len(kinds) == 1:
-        return _size_of_kind(kinds.pop(), cells)
-    return sum(_size_of_kind(kind, [cell for cell in cells if type(cell) is kind]) for kind in kinds)
-
-
-def _size_of_kind(kind: type, cells: Sequence[Any]) -> int:
-    fixed = 16 if issubclass(kind, UUID) else _FIXED_SIZES.get(kind)
-    if fixed is not None:
-        return fixed * len(cells)
-    if issubclass(kind, str | bytes):
-        return sum(map(len, cells))
-    return sum(len(str(cell)) for cell in cells)
 
 
 class RowCollector:
@@ -177,6 +38,7 @@ class RowCollector:
         self._max_bytes = max_bytes
         self._chunk_bytes = chunk_bytes
         self._pending: list[list[Any]] = []
+        self._packers: list[ColumnPacker] = []
         self._pending_rows = 0
         self._pending_bytes = 0
         self.rows = 0
@@ -191,6 +53,7 @@ class RowCollector:
     def header(self, columns: list[ResultColumn]) -> None:
         """Sends the columns; comes before any row."""
         self._pending = [[] for _ in columns]
+        self._packers = [ColumnPacker() for _ in columns]
         self._sink.header(columns)
 
     def add(self, rows: Sequence[Sequence[Any]]) -> bool:
@@ -198,32 +61,42 @@ class RowCollector:
         if self.rows + len(rows) > self._max_rows:
             rows = rows[: self._max_rows - self.rows]
             self.truncated_by = "rows"
-        if rows:
-            rows = self._within_bytes(rows)
+        for start in range(0, len(rows), _SLICE_ROWS):
+            self._within_bytes(rows[start : start + _SLICE_ROWS])
+            if self.truncated_by == "bytes":
+                break
         return not self.truncated_by
 
-    def _within_bytes(self, rows: Sequence[Sequence[Any]]) -> Sequence[Sequence[Any]]:
-        columns = list(zip(*rows, strict=True))
-        size = sum(size_of(column) for column in columns)
+    def _within_bytes(self, rows: Sequence[Sequence[Any]]) -> None:
+        columns: list[tuple[Any, ...]] = list(zip(*rows, strict=True))
+        kinds = [set(map(type, column)) for column in columns]
+        size = sum(map(size_of, columns, kinds))
         if self.size_bytes + size > self._max_bytes:
             rows, size = self._head(rows)
-            columns = list(zip(*rows, strict=True))
+            columns = list(zip(*rows, strict=True)) or [()] * len(self._pending)
+            kinds = [set(map(type, column)) for column in columns]
             self.truncated_by = "bytes"
-        for pending, column in zip(self._pending, columns or [()] * len(self._pending), strict=True):
-            pending.extend(column)
+        self._keep(columns, kinds)
         self.rows += len(rows)
         self.size_bytes += size
         self._pending_rows += len(rows)
         self._pending_bytes += size
         if self._chunk_bytes and self._pending_bytes >= self._chunk_bytes:
             self._send()
-        return rows
+
+    def _keep(self, columns: Sequence[Sequence[Any]], kinds: Sequence[set[type]]) -> None:
+        if self._chunk_bytes:
+            for pending, column in zip(self._pending, columns, strict=True):
+                pending.extend(column)
+        else:
+            for packer, column, found in zip(self._packers, columns, kinds, strict=True):
+                packer.add(column, found)
 
     def _head(self, rows: Sequence[Sequence[Any]]) -> tuple[Sequence[Sequence[Any]], int]:
         """The first rows that fit into the bytes left."""
         size = 0
         for count, row in enumerate(rows):
-            more = sum(size_of((cell,)) for cell in row)
+            more = sum(size_of((cell,), {type(cell)}) for cell in row)
             if self.size_bytes + size + more > self._max_bytes:
                 return rows[:count], size
             size += more
@@ -231,15 +104,14 @@ class RowCollector:
 
     def finish(self) -> None:
         """Sends what is left; without chunks, all of it, an empty result too."""
-        if self._pending and (self._pending_rows or not self._chunk_bytes):
+        if self._chunk_bytes and self._pending_rows:
             self._send()
+        elif not self._chunk_bytes and self._packers:
+            self._emit([packer.column() for packer in self._packers], self.rows)
 
     def _send(self) -> None:
-        if not self._chunk_bytes or len(self._pending[0]) == 0:
-            self._emit(self._pending, self._pending_rows)
-        else:
-            for part, count in self._parts():
-                self._emit(part, count)
+        for part, count in self._parts():
+            self._emit(list(map(column_of, part)), count)
         self._pending = [[] for _ in self._pending]
         self._pending_rows = self._pending_bytes = 0
 
@@ -251,6 +123,5 @@ class RowCollector:
             part = list(map(itemgetter(slice(start, start + step)), self._pending))
             yield part, len(part[0])
 
-    def _emit(self, columns: list[list[Any]], rows: int) -> None:
-        data = _encoder.encode([column_of(column) for column in columns])
-        self._sink.chunk(rows, msgspec.Raw(data))
+    def _emit(self, columns: Sequence[ResultCells], rows: int) -> None:
+        self._sink.chunk(rows, msgspec.Raw(_encoder.encode(columns)))

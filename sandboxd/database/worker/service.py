@@ -1,6 +1,5 @@
 """The worker's loop: one request at a time, any of which the host may end by killing the process."""
 
-import asyncio
 import ctypes
 import gc
 import logging
@@ -19,18 +18,11 @@ from sandboxd.channel.query import ResultColumn
 from sandboxd.database import protocol
 from sandboxd.database.protocol import OpenDatabases, RunStatement, WorkerReply
 from sandboxd.database.worker.lexer import Dialect
-from sandboxd.database.worker.parameters import for_sqlite, unpack
 from sandboxd.database.worker.parser import parse
-from sandboxd.database.worker.planner import Catalog, Plan, Planner, microseconds_since, values_of
-from sandboxd.database.worker.postgres_engine import PostgresCatalog, PostgresDatabase
+from sandboxd.database.worker.planner import Plan, Planner, microseconds_since
 from sandboxd.database.worker.refusal import Layer, Reason, Refusal
-from sandboxd.database.worker.results import RowCollector
-from sandboxd.database.worker.sqlite_engine import Run, SqliteDatabase
+from sandboxd.database.worker.served import Served, ServedPostgres, ServedSqlite
 
-_PARSE_CPU_SECONDS = 0.4
-"""CPU time for parsing one statement. The kernel ends the process at it: a parser cannot refuse a signal
-whose action is the default one, however long it holds the interpreter."""
-_CATALOG_SECONDS = 60.0
 _UNSENT_BYTES = 64 * 1024
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS = 1, 4, 38
 
@@ -44,8 +36,7 @@ class WorkerService:
 
     def __init__(self, sock: socket.socket) -> None:
         self.host_socket = sock
-        self._loop = asyncio.new_event_loop()
-        self._databases: dict[str, _Served] = {}
+        self._databases: dict[str, Served] = {}
         self._unsent = bytearray()
 
     def serve(self) -> None:
@@ -67,9 +58,8 @@ class WorkerService:
 
     def _open(self, opened: OpenDatabases) -> None:
         for spec in opened.databases:
-            served: _Served = _Sqlite(spec) if spec.engine == "sqlite" else _Postgres(spec, self._loop)
-            served.planner = Planner(guarded=opened.guard)
-            self._databases[spec.name] = served
+            kind = ServedSqlite if spec.engine == "sqlite" else ServedPostgres
+            self._databases[spec.name] = kind(spec, Planner(guarded=opened.guard))
         dialects: tuple[Dialect, ...] = ("postgres", "sqlite")
         for dialect in dialects:
             parse("SELECT 1", dialect)  # the first statement takes 20 ms longer
@@ -101,13 +91,14 @@ class WorkerService:
     def _run(self, request: RunStatement) -> None:
         timing = _Timing()
         self._guarded(request.request_id, lambda: self._run_timed(request, timing), timing)
+        self._databases[request.database].settle()
 
     def _run_timed(self, request: RunStatement, timing: "_Timing") -> None:
         served = self._databases[request.database]
         catalog = served.catalog()
         start = time.perf_counter()
         try:
-            plan = _plan_within_time(served, request, catalog)
+            plan = served.plan(request, catalog)
         finally:
             timing.parse_us = microseconds_since(start)
         timing.fingerprint = plan.fingerprint
@@ -178,10 +169,6 @@ class WorkerService:
             self.host_socket.sendall(self._unsent)
             self._unsent.clear()
 
-    def is_cancelled(self) -> bool:
-        """Whether the host has said anything: while a statement runs, that can only be Cancel or its end."""
-        return bool(select.select([self.host_socket], [], [], 0)[0])
-
     def decision(self, request_id: int) -> bool:
         """The host's answer to a pending commit."""
         answer = protocol.receive_request(self.host_socket)
@@ -205,8 +192,11 @@ class _SocketSink:
         self._request_id = request_id
 
     @property
-    def service(self) -> WorkerService:
-        return self._service
+    def host_socket(self) -> socket.socket:
+        return self._service.host_socket
+
+    def is_cancelled(self) -> bool:
+        return bool(select.select([self.host_socket], [], [], 0)[0])
 
     def header(self, columns: list[ResultColumn]) -> None:
         self._service.send_soon(protocol.ResultHeader(request_id=self._request_id, columns=columns))
@@ -217,125 +207,6 @@ class _SocketSink:
     def confirm(self, affected: int) -> bool:
         self._service.send(protocol.CommitPending(request_id=self._request_id, affected=affected))
         return self._service.decision(self._request_id)
-
-
-class _Served:
-    """A database with its planner; one subclass an engine."""
-
-    planner: Planner
-
-    def catalog(self, *, fresh: bool = False) -> Catalog:
-        raise NotImplementedError
-
-    def check(self) -> tuple[str, list[str]]:
-        raise NotImplementedError
-
-    def run(self, plan: Plan, request: RunStatement, sink: _SocketSink) -> tuple[RowCollector, int]:
-        raise NotImplementedError
-
-
-class _Sqlite(_Served):
-    def __init__(self, spec: protocol.DatabaseSpec) -> None:
-        self._database = SqliteDatabase(spec)
-        self._catalog: Catalog | None = None
-
-    def catalog(self, *, fresh: bool = False) -> Catalog:
-        tables = self._database.schema().tables
-        if self._catalog is None or self._catalog.tables is not tables:
-            self._catalog = Catalog("sqlite", "main", tables, self._database.functions)
-        return self._catalog
-
-    def check(self) -> tuple[str, list[str]]:
-        version = self._database.server_version()
-        self._database.schema()
-        return version, []
-
-    def run(self, plan: Plan, request: RunStatement, sink: _SocketSink) -> tuple[RowCollector, int]:
-        types = plan.parameter_types
-        values = [
-            for_sqlite(name, unpack(name, value), types.get(f"p{number}", ""))
-            for number, (name, value) in enumerate(values_of(plan, request), 1)
-        ]
-        run = Run(
-            text=plan.text,
-            values=values,
-            readable=plan.readable,
-            write=plan.write,
-            max_affected_rows=request.max_affected_rows,
-            max_rows=request.max_rows,
-            max_bytes=request.max_bytes,
-            chunk_bytes=request.chunk_bytes,
-            deadline=time.monotonic() + request.timeout_ms / 1000,
-            is_cancelled=sink.service.is_cancelled,
-        )
-        ran = self._database.run(run, sink)
-        return ran.collector, ran.affected
-
-
-class _Postgres(_Served):
-    def __init__(self, spec: protocol.DatabaseSpec, loop: asyncio.AbstractEventLoop) -> None:
-        self._database = PostgresDatabase(spec)
-        self._loop = loop
-        self._read: PostgresCatalog | None = None
-        self._catalog: Catalog | None = None
-
-    def catalog(self, *, fresh: bool = False) -> Catalog:
-        age = time.monotonic() - self._read.read_at if self._read is not None else _CATALOG_SECONDS
-        if self._catalog is None or fresh or age >= _CATALOG_SECONDS:
-            self._read = self._loop.run_until_complete(self._database.catalog())
-            found = Catalog(
-                "postgres",
-                self._database.schemas[0],
-                self._read.tables,
-                self._read.functions,
-                self._read.row_types,
-            )
-            if found != self._catalog:
-                self._catalog = found
-        assert self._catalog is not None
-        return self._catalog
-
-    def check(self) -> tuple[str, list[str]]:
-        version = self._loop.run_until_complete(self._database.server_version())
-        return version, self._database.warnings
-
-    def run(self, plan: Plan, request: RunStatement, sink: _SocketSink) -> tuple[RowCollector, int]:
-        return self._loop.run_until_complete(self._run(plan, request, sink))
-
-    async def _run(self, plan: Plan, request: RunStatement, sink: _SocketSink) -> tuple[RowCollector, int]:
-        work = asyncio.ensure_future(self._database.run(plan, values_of(plan, request), request, sink))
-        # Whatever the host says now is Cancel, or that it is gone.
-        sock = sink.service.host_socket
-
-        def cancel() -> None:
-            self._loop.remove_reader(sock)  # it stays readable: one cancellation is enough
-            work.cancel()
-
-        self._loop.add_reader(sock, cancel)
-        try:
-            result: tuple[RowCollector, int] = await work
-        except asyncio.CancelledError:
-            raise Refusal(Reason.CANCELLED, Layer.LIMIT, "the statement was cancelled") from None
-        finally:
-            self._loop.remove_reader(sock)
-        return result
-
-
-def _plan_within_time(served: _Served, request: RunStatement, catalog: Catalog) -> Plan:
-    signal.setitimer(signal.ITIMER_VIRTUAL, _PARSE_CPU_SECONDS)
-    try:
-        return served.planner.plan(request, catalog)
-    except Refusal as refusal:
-        if refusal.reason is not Reason.UNDEFINED:
-            raise
-        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
-        renewed = served.catalog(fresh=True)
-        if renewed is catalog:
-            raise
-        signal.setitimer(signal.ITIMER_VIRTUAL, _PARSE_CPU_SECONDS)
-        return served.planner.plan(request, renewed)
-    finally:
-        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
 
 
 def _judged(request: RunStatement, plan: Plan, parse_us: int) -> protocol.Judged:
