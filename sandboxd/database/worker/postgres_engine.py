@@ -26,6 +26,8 @@ from sandboxd.database.worker.results import RowCollector, Sink
 
 _CONNECT_TIMEOUT = 5.0
 _CATALOG_TIMEOUT = 10.0
+_FUNCTIONS_KEPT_SECONDS = 59.0
+"""They are thousands and change with the server's software. Shorter than the life of a whole catalogue."""
 _GRACE = 0.2
 """Seconds a statement may overrun before its connection is dropped: PostgreSQL stops most by itself."""
 _BATCH_BYTES = 1_000_000
@@ -69,6 +71,8 @@ class PostgresDatabase:
         self._connection: Connection[Any] | None = None
         self.warnings: list[str] = []
         self._unsettled = False
+        self._functions: FunctionPolicy | None = None
+        self._functions_read_at = 0.0
 
     async def server_version(self) -> str:
         """The server's version; connects."""
@@ -77,13 +81,16 @@ class PostgresDatabase:
         return f"PostgreSQL {version.major}.{version.micro}"
 
     async def catalog(self) -> PostgresCatalog:
-        """Reads the catalogue anew."""
+        """Reads the catalogue anew; of its functions, what it said within the last minute holds."""
         return await self._with_connection(self._read_catalog)
 
     async def _read_catalog(self, connection: Connection[Any]) -> PostgresCatalog:
         tables = await read_tables(connection, self.schemas, self._spec.tables)
-        functions = postgres_functions(await read_functions(connection), self._spec.functions)
-        return PostgresCatalog(tables, functions, await read_row_types(connection), time.monotonic())
+        now = time.monotonic()
+        if self._functions is None or now - self._functions_read_at >= _FUNCTIONS_KEPT_SECONDS:
+            self._functions = postgres_functions(await read_functions(connection), self._spec.functions)
+            self._functions_read_at = now
+        return PostgresCatalog(tables, self._functions, await read_row_types(connection), now)
 
     async def _with_connection(self, action: Callable[[Connection[Any]], Awaitable[_Result]]) -> _Result:
         """Does `action`; on a connection that the server or a firewall has closed, once more on a new one."""

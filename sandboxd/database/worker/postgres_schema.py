@@ -24,11 +24,13 @@ ORDER BY array_position($1, n.nspname::text), c.relname
 _COLUMNS = """
 SELECT a.attrelid AS relation, a.attname AS name, format_type(a.atttypid, a.atttypmod) AS db_type,
        NOT a.attnotnull AS nullable, pg_get_expr(d.adbin, d.adrelid) AS default_text,
-       coalesce(col_description(a.attrelid, a.attnum), '') AS comment
+       coalesce(e.description, '') AS comment
 FROM pg_catalog.pg_attribute a
 LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum AND a.attgenerated = ''
+LEFT JOIN pg_catalog.pg_description e
+  ON e.objoid = a.attrelid AND e.objsubid = a.attnum AND e.classoid = 'pg_catalog.pg_class'::regclass
 WHERE a.attrelid = ANY($1) AND a.attnum > 0 AND NOT a.attisdropped
-  AND has_column_privilege(a.attrelid, a.attnum, 'SELECT')
+  AND (has_table_privilege(a.attrelid, 'SELECT') OR has_column_privilege(a.attrelid, a.attnum, 'SELECT'))
 ORDER BY a.attrelid, a.attnum
 """
 _KEYS = """
