@@ -1,5 +1,6 @@
 """The audit: one record for every attempt to query, refused ones too, and who keeps it."""
 
+import hashlib
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -58,6 +59,7 @@ class QueryRecord:
     sql_truncated: bool = False
     bridged_sql: str = ""
     fingerprint: str = ""
+    """Shared by statements that differ in literals only; of the whole text when nobody has read it."""
     kind: str = ""
     tables: tuple[str, ...] = ()
     written_columns: tuple[str, ...] = ()
@@ -165,6 +167,11 @@ class MemoryAudit:
                 if entry.id == token:
                     break
         yield from newest_first
+
+
+def text_digest(sql: str) -> str:
+    """Sixteen hex digits of a whole text, for one that was never split into tokens."""
+    return hashlib.sha256(sql.encode("utf-8", "replace")).hexdigest()[:16]
 
 
 def recorded_parameters(

@@ -4,14 +4,22 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from dataclasses import replace
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self
 
 import structlog
 
-from sandboxd.database.audit import MAX_RECORDED_SQL, AuditFailed, AuditSink, QueryRecord, Verdict
-from sandboxd.database.errors import DatabaseNotFound, QueryNotRecorded
+from sandboxd.database.audit import (
+    MAX_RECORDED_SQL,
+    AuditFailed,
+    AuditSink,
+    QueryRecord,
+    Verdict,
+    text_digest,
+)
+from sandboxd.database.errors import DatabaseNotFound, QueryNotRecorded, SqlTooComplex
 from sandboxd.database.protocol import OpenDatabases
 from sandboxd.database.query import Asker, QueryEvent, QueryRequest
 from sandboxd.database.query_run import QueryRun
@@ -19,11 +27,14 @@ from sandboxd.database.schema_cache import SchemaCache
 from sandboxd.database.settings import DatabaseSettings
 from sandboxd.database.turns import Turns
 from sandboxd.database.worker_pool import WorkerPool
+from sandboxd.errors import SandboxdError
 from sandboxd.ids import new_query_id
 
 _log = structlog.get_logger(__name__)
 
 _WORKER_MEMORY_BYTES = 512 * 1024 * 1024
+_MAX_SQL_CHARACTERS = 64 * 1024
+"""Longer text is refused before a worker is asked for."""
 
 
 class DatabaseGateway:
@@ -97,6 +108,7 @@ class DatabaseGateway:
             await self._probe_audit(run)
         queued = time.perf_counter()
         try:
+            _check_size(request.sql, run.id)
             async with self._turns.of(request.asker.sandbox_id), self._pool.lease() as worker:
                 run.queue_us = int((time.perf_counter() - queued) * 1e6)
                 async with aclosing(run.events(worker)) as events:
@@ -106,10 +118,12 @@ class DatabaseGateway:
             run.failed_with(error)
             raise
         finally:
-            self._write_down(run.record())
+            self._write_down(run.record(), request.sql)
 
-    def note_refusal(self, asker: Asker, *, database: str, sql: str, error: DatabaseNotFound) -> None:
-        """Records an attempt on a database that is not granted."""
+    def note_refusal(
+        self, asker: Asker, *, database: str, sql: str, error: SandboxdError, layer: str = "grant"
+    ) -> None:
+        """Records an attempt that never became a query: its database is not granted, or it is no request."""
         self._write_down(
             QueryRecord(
                 id=new_query_id(),
@@ -124,10 +138,11 @@ class DatabaseGateway:
                 sql=sql[:MAX_RECORDED_SQL],
                 sql_truncated=len(sql) > MAX_RECORDED_SQL,
                 verdict=Verdict.REFUSED,
-                layer="grant",
+                layer=layer,
                 reason=error.reason,
                 message=str(error)[:1000],
-            )
+            ),
+            sql,
         )
 
     async def _probe_audit(self, run: QueryRun) -> None:
@@ -139,15 +154,26 @@ class DatabaseGateway:
             raise QueryNotRecorded(problem=problem, query_id=run.id) from None
         self._audit_works = True
 
-    def _write_down(self, entry: QueryRecord) -> None:
+    def _write_down(self, entry: QueryRecord, sql: str) -> None:
         """Off the query's path: the answer does not wait for it."""
-        task = asyncio.get_running_loop().create_task(self._record(entry))
+        task = asyncio.get_running_loop().create_task(self._record(entry, sql))
         self._records.add(task)
         task.add_done_callback(self._records.discard)
 
-    async def _record(self, entry: QueryRecord) -> None:
+    async def _record(self, entry: QueryRecord, sql: str) -> None:
+        if entry.sql_truncated and not entry.fingerprint:
+            # Nobody has read the statement: what is kept of it and this tell it from others.
+            entry = replace(entry, fingerprint=await asyncio.to_thread(text_digest, sql))
         try:
             await self._audit.record(entry)
         except AuditFailed as error:
             self._audit_works = False
             _log.error("database.audit_failed", query=entry.id[:8], error=str(error))
+
+
+def _check_size(sql: str, query_id: str) -> None:
+    if len(sql) > _MAX_SQL_CHARACTERS:
+        problem = f"the statement is longer than {_MAX_SQL_CHARACTERS} characters"
+        raise SqlTooComplex(
+            problem=problem, hint="pass values as parameters", layer="text", query_id=query_id
+        )

@@ -56,8 +56,8 @@ class DatabaseServicer(database_service_pb2_grpc.DatabaseServiceServicer):
         except DatabaseNotFound as error:
             self._gateway.note_refusal(asker, database=request.database, sql=request.sql, error=error)
             raise
-        return self._gateway.query(
-            QueryRequest(
+        try:
+            query = QueryRequest(
                 asker=asker,
                 grant=grant,
                 limits=database_requests.limits(request.limits, grant.limits),
@@ -65,7 +65,12 @@ class DatabaseServicer(database_service_pb2_grpc.DatabaseServiceServicer):
                 named=database_requests.parameters(request.parameters),
                 chunk_bytes=_CHUNK_BYTES,
             )
-        )
+        except InvalidArgument as error:
+            self._gateway.note_refusal(
+                asker, database=grant.database, sql=request.sql, error=error, layer="text"
+            )
+            raise
+        return self._gateway.query(query)
 
     async def GetSchema(self, request: pb.GetSchemaRequest, context: _Context) -> pb.GetSchemaResponse:
         grant = self._grant(self._find(request.sandbox_id), request.database)

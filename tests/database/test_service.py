@@ -179,6 +179,41 @@ async def test_every_attempt_is_in_the_audit_with_its_line(
     assert entries[1].execution_id
 
 
+@pytest.mark.parametrize("origin", ["grpc", "sandbox"])
+async def test_oversized_statement_leaves_a_record_that_tells_it_from_others(
+    origin: str, database: str, service: SandboxService, client: Client
+) -> None:
+    """This used to be refused at the edge, where nobody wrote it down."""
+    sandbox_id = await service.create_agent_sandbox(user_id=1, config=_config(database))
+    for letter in "xyx":
+        sql = f"SELECT '{'a' * 70_000}{letter}'"
+        if origin == "grpc":
+            with pytest.raises(errors.SandboxdError, match="longer than 65536") as caught:
+                await service.query_database(sandbox_id, sql)
+            assert caught.value.reason == "SQL_TOO_COMPLEX"
+        else:
+            code = f"try:\n  db_query({sql!r})\nexcept DatabaseError as error:\n  __result__ = error.reason"
+            assert (await service.execute_code(sandbox_id, code)).result == "SQL_TOO_COMPLEX"
+    entries = await (await client.get_sandbox(sandbox_id)).audit()
+    found = [(entry.verdict.lower(), entry.reason, len(entry.sql)) for entry in entries]
+    assert found == [("refused", "SQL_TOO_COMPLEX", 32 * 1024)] * 3
+    marks = [entry.fingerprint for entry in entries]
+    assert marks[0] == marks[2] != marks[1]
+    assert len(marks[0]) == 16
+
+
+async def test_request_with_wrong_caps_leaves_a_record(
+    database: str, service: SandboxService, client: Client
+) -> None:
+    sandbox_id = await service.create_agent_sandbox(user_id=1, config=_config(database))
+    sandbox = await client.get_sandbox(sandbox_id)
+    with pytest.raises(errors.InvalidArgument):
+        await sandbox.query("SELECT 1", limits=QueryLimits(max_rows=10**9))
+    assert [(entry.verdict.lower(), entry.sql) for entry in await sandbox.audit()] == [
+        ("refused", "SELECT 1")
+    ]
+
+
 async def test_database_that_is_not_granted_looks_missing(
     database: str, service: SandboxService, client: Client
 ) -> None:

@@ -86,6 +86,8 @@ class QueryRecord:
     line: int
     database: str
     sql: str
+    fingerprint: str
+    """Shared by statements that differ in literals only."""
     statement_kind: str
     tables: tuple[str, ...]
     verdict: str
@@ -266,6 +268,7 @@ def _record(record: query_record_pb2.QueryRecord) -> QueryRecord:
         line=record.line,
         database=record.database,
         sql=record.sql,
+        fingerprint=record.fingerprint,
         statement_kind=record.statement_kind,
         tables=tuple(record.tables),
         verdict=word(query_record_pb2.QueryRecord.Verdict, record.verdict, "VERDICT_"),
