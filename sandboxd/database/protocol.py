@@ -215,8 +215,8 @@ def encode(message: HostRequest | WorkerReply) -> bytes:
     return HEADER.pack(len(body)) + body
 
 
-def decode_reply(body: bytes) -> WorkerReply:
-    """A worker's message; raises `msgspec.MsgspecError` on anything else."""
+def decode_reply(body: bytes | bytearray) -> WorkerReply:
+    """A worker's message, its rows a view of `body`; raises `msgspec.MsgspecError` on anything else."""
     return _reply_decoder.decode(body)
 
 

@@ -10,10 +10,10 @@ from collections.abc import Callable
 import msgspec
 
 from sandboxd.database import protocol
-from sandboxd.database.protocol import HEADER, HostRequest, OpenDatabases, WorkerReady, WorkerReply
+from sandboxd.database.frame_stream import FrameStream, FrameTooLarge
+from sandboxd.database.protocol import HostRequest, OpenDatabases, WorkerReady, WorkerReply
 
 _START_SECONDS = 20.0
-_STREAM_BYTES = 1 << 20
 
 
 class WorkerDied(Exception):
@@ -32,10 +32,9 @@ class WorkerDied(Exception):
 class WorkerProcess:
     """A running worker. One task at a time may talk to it."""
 
-    def __init__(self, process: Process, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(self, process: Process, stream: FrameStream) -> None:
         self._process = process
-        self._reader = reader
-        self._writer = writer
+        self._stream = stream
         self._broken = False
 
     @classmethod
@@ -54,8 +53,11 @@ class WorkerProcess:
                 stdin=DEVNULL,
                 stdout=DEVNULL,
             )
-        reader, writer = await asyncio.open_connection(sock=ours, limit=_STREAM_BYTES)
-        worker = cls(process, reader, writer)
+        loop = asyncio.get_running_loop()
+        _, stream = await loop.create_connection(
+            lambda: FrameStream(max_frame_bytes=protocol.MAX_REPLY_BYTES), sock=ours
+        )
+        worker = cls(process, stream)
         try:
             async with asyncio.timeout(_START_SECONDS):
                 await worker.send(opened)
@@ -79,21 +81,17 @@ class WorkerProcess:
     async def send(self, request: HostRequest) -> None:
         """Sends one message; raises `WorkerDied`."""
         try:
-            self._writer.write(protocol.encode(request))
-            await self._writer.drain()
-        except (ConnectionError, RuntimeError):
+            await self._stream.send(protocol.encode(request))
+        except ConnectionError:
             raise await self._died() from None
 
     async def receive(self) -> WorkerReply:
         """The worker's next message; raises `WorkerDied`, also when it speaks nonsense."""
         try:
-            (length,) = HEADER.unpack(await self._reader.readexactly(HEADER.size))
-            if length > protocol.MAX_REPLY_BYTES:
-                raise ValueError("frame too large")
-            return protocol.decode_reply(await self._reader.readexactly(length))
-        except (asyncio.IncompleteReadError, ConnectionError):
+            return protocol.decode_reply(await self._stream.receive())
+        except ConnectionError:
             raise await self._died() from None
-        except (msgspec.MsgspecError, ValueError):
+        except (FrameTooLarge, msgspec.MsgspecError, ValueError):
             self.kill()
             raise await self._died() from None
 
@@ -110,12 +108,12 @@ class WorkerProcess:
     async def end(self) -> None:
         """Kills and reaps."""
         self.kill()
-        self._writer.close()
+        self._stream.close()
         await self._process.wait()
 
     async def _died(self) -> WorkerDied:
         self._broken = True
-        self._writer.close()
+        self._stream.close()
         try:
             async with asyncio.timeout(1.0):
                 await self._process.wait()
