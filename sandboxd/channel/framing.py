@@ -8,7 +8,7 @@ import array
 import socket
 import struct
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
 
@@ -32,6 +32,24 @@ _host_decoder: msgspec.msgpack.Decoder[HostMessage] = msgspec.msgpack.Decoder(Ho
 
 class ChannelBroken(Exception):
     """The peer broke the framing or said something that is not a message."""
+
+
+Piece: TypeAlias = bytes | bytearray | memoryview
+
+
+class EncodedMessage(NamedTuple):
+    """A message as the pieces of its frame: large parts stay where they are."""
+
+    pieces: tuple[Piece, ...]
+
+
+Outgoing: TypeAlias = HostMessage | EncodedMessage
+"""What the host may send to a guest."""
+
+
+def frame_of(*body: Piece) -> EncodedMessage:
+    """The frame of a body that is msgpack already."""
+    return EncodedMessage((_HEADER.pack(sum(map(len, body))), *body))
 
 
 def encode_frame(message: Any) -> bytes:

@@ -5,10 +5,12 @@
 `error_message` and `error_hint`, with an empty payload.
 """
 
+import struct
 from typing import Literal, TypeVar
 
 import msgspec
 
+from sandboxd.channel.framing import EncodedMessage, Piece, frame_of
 from sandboxd.channel.packed import ResultCells
 from sandboxd.channel.values import Value
 
@@ -126,6 +128,24 @@ class SchemaReply(_Record, frozen=True, kw_only=True):
 _Shape = TypeVar("_Shape", bound=_Record)
 
 _encoder = msgspec.msgpack.Encoder()
+_BIN32 = struct.Struct(">BI")
+"""How msgpack begins long bytes."""
+
+
+def query_reply_frame(call_id: int, reply: QueryReply, data: Piece) -> EncodedMessage:
+    """The `CallReply` with `reply` as its payload and `data`, encoded columns, for its empty `data`."""
+    fields = msgspec.structs.asdict(reply)
+    del fields["data"]
+    payload = _unfinished(fields, "data")
+    size = len(payload) + len(data)
+    outer = _unfinished({"type": "call_reply", "call_id": call_id}, "payload")
+    return frame_of(outer + _BIN32.pack(0xC6, size) + payload, data)
+
+
+def _unfinished(fields: dict[str, object], last: str) -> bytes:
+    """A small msgpack map that lacks the value of its last entry."""
+    encoded = _encoder.encode(fields)
+    return bytes((encoded[0] + 1,)) + encoded[1:] + _encoder.encode(last)
 
 
 def encode_payload(record: _Record) -> bytes:

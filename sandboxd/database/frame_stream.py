@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import deque
+from typing import cast
 
 from sandboxd.database.protocol import HEADER
 
@@ -63,8 +64,7 @@ class FrameStream(asyncio.BufferedProtocol):
     # --- for the transport -----------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's derives from none of asyncio's
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._fail(exc if isinstance(exc, ConnectionError) else ConnectionResetError())

@@ -3,7 +3,7 @@
 import msgspec
 
 from sandboxd.channel import query as channel
-from sandboxd.channel.framing import MAX_HOST_FRAME_BYTES
+from sandboxd.channel.framing import MAX_HOST_FRAME_BYTES, EncodedMessage
 from sandboxd.channel.messages import Call, CallReply
 from sandboxd.database.errors import DatabaseNotFound, QueryError, ValueBytesLimit
 from sandboxd.database.gateway import DatabaseGateway
@@ -16,19 +16,6 @@ from sandboxd.sandboxes.sandbox import Sandbox
 
 _MAX_REPLY_BYTES = MAX_HOST_FRAME_BYTES - 64 * 1024
 _NO_ROWS = msgspec.Raw(msgspec.msgpack.encode([]))
-_encoder = msgspec.msgpack.Encoder()
-
-
-class _Reply(msgspec.Struct, frozen=True, kw_only=True):
-    """`channel.query.QueryReply`, with rows that are passed on as they came from the worker."""
-
-    columns: tuple[channel.ResultColumn, ...]
-    data: msgspec.Raw
-    total_rows: int
-    truncated: bool
-    truncated_by: str
-    affected: int
-    warnings: tuple[str, ...]
 
 
 class GuestCalls:
@@ -39,38 +26,33 @@ class GuestCalls:
         self._sandbox = sandbox
         self._execution_id = execution_id
 
-    async def __call__(self, call: Call) -> CallReply:
+    async def __call__(self, call: Call) -> CallReply | EncodedMessage:
         """The answer; an error of the tree becomes one that the guest raises."""
         try:
-            payload = await self._answer(call)
+            return await self._answer(call)
         except QueryError as error:
             return _failed(call, error.reason, error.problem, error.hint)
         except SandboxdError as error:
             return _failed(call, error.reason, str(error))
         except (msgspec.MsgspecError, ValueError, RecursionError):
             return _failed(call, "INVALID_ARGUMENT", "the question is not one this server knows")
-        if len(payload) > _MAX_REPLY_BYTES:
-            limit = ValueBytesLimit(
-                problem="the result is too large for a sandbox", hint="ask for fewer rows"
-            )
-            return _failed(call, limit.reason, limit.problem, limit.hint)
-        return CallReply(call_id=call.call_id, payload=payload)
 
-    async def _answer(self, call: Call) -> bytes:
+    async def _answer(self, call: Call) -> CallReply | EncodedMessage:
         match call.method:
             case "query":
                 return await self._query(call, channel.decode_payload(call.payload, channel.QueryQuestion))
             case "tables":
                 asked = channel.decode_payload(call.payload, channel.TablesQuestion)
-                return await self._tables(asked)
+                return CallReply(call_id=call.call_id, payload=await self._tables(asked))
             case "schema":
-                return await self._schema(channel.decode_payload(call.payload, channel.SchemaQuestion))
+                described = channel.decode_payload(call.payload, channel.SchemaQuestion)
+                return CallReply(call_id=call.call_id, payload=await self._schema(described))
         raise ValueError(call.method)
 
     def _grant(self, database: str) -> DatabaseGrant:
         return grant_for(database, self._sandbox.spec.database_grants, self._gateway.databases)
 
-    async def _query(self, call: Call, question: channel.QueryQuestion) -> bytes:
+    async def _query(self, call: Call, question: channel.QueryQuestion) -> EncodedMessage:
         asker = Asker(
             principal=self._sandbox.owner,
             user_id=self._sandbox.user_id,
@@ -107,16 +89,19 @@ class GuestCalls:
                     pass
                 case QueryEnded():
                     ended = event
-        reply = _Reply(
-            columns=columns,
-            data=data,
+        encoded = memoryview(data)
+        if len(encoded) > _MAX_REPLY_BYTES:
+            raise ValueBytesLimit(problem="the result is too large for a sandbox", hint="ask for fewer rows")
+        reply = channel.QueryReply(
+            columns=list(columns),
+            data=[],
             total_rows=rows,
             truncated=bool(ended.truncated_by),
             truncated_by=ended.truncated_by,
             affected=ended.affected,
-            warnings=ended.warnings,
+            warnings=list(ended.warnings),
         )
-        return _encoder.encode(reply)
+        return channel.query_reply_frame(call.call_id, reply, encoded)
 
     async def _tables(self, question: channel.TablesQuestion) -> bytes:
         tables = await self._gateway.schemas.tables(self._grant(question.database))

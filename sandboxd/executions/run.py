@@ -8,7 +8,7 @@ from typing import Protocol, cast
 import msgspec
 
 from sandboxd.channel.debug import CommandDone, DebugCommand, DebugReport
-from sandboxd.channel.framing import ChannelBroken
+from sandboxd.channel.framing import ChannelBroken, EncodedMessage
 from sandboxd.channel.messages import (
     Call,
     CallReply,
@@ -48,7 +48,7 @@ OUTPUT_FLOOD = "output flood"
 class CallHandler(Protocol):
     """Does for user code what only the host may do, such as a query."""
 
-    async def __call__(self, call: Call) -> CallReply:
+    async def __call__(self, call: Call) -> CallReply | EncodedMessage:
         """The answer; never raises."""
 
 

@@ -9,10 +9,11 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
-from sandboxd.channel.framing import ChannelBroken, FrameBuffer, decode_guest_message, encode_frame
+from sandboxd.channel.framing import ChannelBroken, FrameBuffer, Outgoing, decode_guest_message, encode_frame
 from sandboxd.channel.messages import Copied, ForkFailed, GuestMessage, HostMessage, Ready, SetupFailed
 from sandboxd.errors import GuestSetupFailed
 from sandboxd.supervisor import greetings, pidfds
+from sandboxd.supervisor.backlog import Backlog
 from sandboxd.supervisor.cgroups import Cgroup
 from sandboxd.supervisor.family import Family
 from sandboxd.supervisor.fork_gate import ForkGate
@@ -71,7 +72,7 @@ class GuestProcess:
         self._output = OutputPipes(stdout=stdout, stderr=stderr, take=self._take_output)
         self._readers: set[int] = set()
         self._frames = FrameBuffer(max_frame_bytes=_SETUP_FRAME_BYTES)
-        self._outgoing = bytearray()
+        self._outgoing = Backlog()
         self._stray: GuestSink = NobodyListens()
         self._sink: GuestSink = self._stray
         self._ready: asyncio.Future[None] = loop.create_future()
@@ -177,12 +178,12 @@ class GuestProcess:
 
     # --- talking ---------------------------------------------------------------------------------
 
-    def send(self, message: HostMessage) -> None:
+    def send(self, message: Outgoing) -> None:
         """Queues a message; what a dead guest does not take is dropped."""
         if len(self._outgoing) > _MAX_BACKLOG_BYTES:
             self.kill("does not read its channel")
             return
-        self._outgoing += encode_frame(message)
+        self._outgoing.add(message)
         self._flush()
 
     def send_beside(self, message: HostMessage, descriptors: list[int]) -> None:
@@ -324,9 +325,7 @@ class GuestProcess:
         if self._channel.fileno() < 0:
             return
         try:
-            while self._outgoing:
-                sent = self._channel.send(self._outgoing)
-                del self._outgoing[:sent]
+            self._outgoing.send(self._channel)
         except (BlockingIOError, InterruptedError):
             self._loop.add_writer(self._channel.fileno(), self._flush)
             return
