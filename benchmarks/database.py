@@ -1,6 +1,6 @@
-"""What the way to a database costs: the guard, 100 and 100 000 rows into a guest, a schema of 200 tables.
+"""What the way to a database costs, and what its limits are worth.
 
-    python -m benchmarks.database [--json] [--check] [--only guard,rows,frame,schema]
+    python -m benchmarks.database [--json] [--check] [--only guard,rows,frame,schema,limits]
 
 Every figure stands beside the plain driver's, measured in turns in the same run. `--check` exits with 1
 when a bar is missed. PostgreSQL is started from this machine's binaries; without them its rows are left out.
@@ -17,19 +17,24 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, ExitStack, suppress
 from dataclasses import asdict, dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import asyncpg
 import pandas as pd
+import psutil
 import sqlglot
 from sandboxd_client import Client, DatabaseGrant, Limits, QueryLimits, Sandbox
 from sqlglot.errors import SqlglotError
 
-from sandboxd.database.audit import MemoryAudit
+from sandboxd.database.audit import AuditFilter, MemoryAudit
+from sandboxd.database.errors import QueryError
 from sandboxd.database.gateway import DatabaseGateway
 from sandboxd.database.grants import DatabaseGrant as Grant
+from sandboxd.database.grants import QueryLimits as Caps
 from sandboxd.database.protocol import DatabaseSpec, RunStatement
+from sandboxd.database.query import Asker, QueryRequest
 from sandboxd.database.sample import build_sqlite, load_postgres
 from sandboxd.database.settings import DatabaseSettings
 from sandboxd.database.worker.planner import Catalog, Planner
@@ -232,6 +237,81 @@ async def schema_figures(url: str) -> list[Figure]:
     ]
 
 
+# --- what a limit is worth -------------------------------------------------------------------
+
+
+_ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
+_RUNAWAYS = {
+    "endless query, sqlite": ("sqlite", _ENDLESS, 300),
+    "endless query, postgres": ("postgres", _ENDLESS, 300),
+    "statement that hears no interrupt, sqlite": ("sqlite", "SELECT printf('%.*c', 900000000, 'x')", 300),
+    "statement that is late to hear it, postgres": ("postgres", "SELECT format('%900000000s', 'x')", 700),
+    "text that hangs the parser": ("sqlite", "SELECT " + "date(" * 28 + "'x'" + ")" * 28, 700),
+}
+
+
+async def limit_figures(path: Path, url: str | None) -> list[Figure]:
+    """How long statements that do not end outlive a limit of 0.5 s, and what the loop notices."""
+    databases = [DatabaseSettings(name="sqlite", url=f"sqlite:///{path}")]
+    if url is not None:
+        databases.append(DatabaseSettings(name="postgres", url=url))
+    limits = Caps(max_rows=10, max_bytes=1 << 20, timeout=timedelta(seconds=0.5))
+    figures, stalls = [], []
+    audit = MemoryAudit()
+    async with DatabaseGateway(tuple(databases), audit=audit, max_workers=2) as gateway:
+
+        async def over(database: str, sql: str) -> float:
+            request = QueryRequest(
+                asker=Asker(principal="bench", user_id="", sandbox_id="sbx"),
+                grant=Grant(database=database, limits=limits),
+                limits=limits,
+                sql=sql,
+            )
+            start = time.perf_counter()
+            with suppress(QueryError):
+                async for _ in gateway.query(request):
+                    pass
+            took = time.perf_counter() - start
+            await gateway.recorded()
+            (record,), _ = await audit.list(AuditFilter(), page_size=1)
+            return (took - record.queue_us / 1e6 - 0.5) * 1e3  # without the wait for a worker
+
+        async def beat() -> None:
+            while True:
+                start = time.perf_counter()
+                await asyncio.sleep(0.001)
+                stalls.append((time.perf_counter() - start) * 1e3 - 1)
+
+        for database in databases:
+            await over(database.name, "SELECT 1")
+        beating = asyncio.create_task(beat())
+        for name, (database_name, sql, bar) in _RUNAWAYS.items():
+            if database_name == "sqlite" or url is not None:
+                late = [await over(database_name, sql) for _ in range(5)]
+                figures.append(Figure(f"{name}: beyond its limit", statistics.median(late), "ms", bar=bar))
+        beating.cancel()
+    return [*figures, Figure("longest stall of the event loop meanwhile", max(stalls), "ms", bar=50)]
+
+
+async def memory_figures(client: Client, pid: int) -> list[Figure]:
+    """What the server grows by while a result of 30 MB goes through it to a guest."""
+    process = psutil.Process(pid)
+    limits = Limits(cpu_percent=400, memory_bytes=1 << 30)
+    code = "rows = db_query(\"SELECT printf('%.*c', 10000, 'x') || id AS t FROM wide LIMIT 3000\")\nlen(rows)"
+    growth: list[float] = []
+    async with client.create_sandbox(databases=[_wide_grant("sqlite")], limits=limits) as sandbox:
+        await sandbox.execute("db_query('SELECT 1')")
+        for _ in range(5):
+            before = most = process.memory_info().rss
+            asking = asyncio.create_task(sandbox.execute(code))
+            while not asking.done():
+                await asyncio.wait([asking], timeout=0.002)
+                most = max(most, process.memory_info().rss)
+            assert (await asking).result == 3000
+            growth.append((most - before) / 2**20)
+    return [Figure("growth of the server by a result of 30 MB, at most", max(growth), "MB", bar=64)]
+
+
 # --- the run -----------------------------------------------------------------------------------
 
 
@@ -282,7 +362,9 @@ async def measure(only: set[str]) -> list[Figure]:
             figures += guard_figures(path)
         if "schema" in only and url is not None:
             figures += await schema_figures(url)
-        if only & {"rows", "frame"}:
+        if "limits" in only:
+            figures += await limit_figures(path, url)
+        if only & {"rows", "frame", "limits"}:
             settings = {"databases__sqlite__url": f"sqlite:///{path}"}
             if url is not None:
                 settings["databases__postgres__url"] = url
@@ -295,6 +377,8 @@ async def measure(only: set[str]) -> list[Figure]:
                     figures += await rows_figures(client, path, url)
                 if "frame" in only:
                     figures += await frame_figures(client, path, url)
+                if "limits" in only:
+                    figures += await memory_figures(client, process.pid)
     return figures
 
 
@@ -305,7 +389,7 @@ def main() -> int:
     )
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--check", action="store_true")
-    parser.add_argument("--only", default="guard,rows,frame,schema")
+    parser.add_argument("--only", default="guard,rows,frame,schema,limits")
     options = parser.parse_args()
     figures = asyncio.run(measure(set(options.only.split(","))))
     if options.json:

@@ -1,6 +1,7 @@
 """One statement on one worker: what the worker says becomes events, errors and the audit record."""
 
 import asyncio
+import signal
 from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import replace
 from datetime import datetime
@@ -28,9 +29,10 @@ from sandboxd.database.query import QueryEnded, QueryEvent, QueryRequest, QueryR
 from sandboxd.database.settings import DatabaseSettings
 from sandboxd.database.worker_process import WorkerDied, WorkerProcess
 
-_PREPARING_SECONDS = 12.0
-"""Time for connecting and parsing; both have bounds of their own that are tighter."""
-_GRACE_SECONDS = {"sqlite": 0.25, "postgresql": 0.6}
+_MOST_PREPARING_SECONDS, _LEAST_PREPARING_SECONDS = 12.0, 3.0
+"""For connecting and parsing; between these it is the time of the query. Parsing has a bound of its own that
+is tighter, but in CPU time."""
+_GRACE_SECONDS = {"sqlite": 0.2, "postgresql": 0.6}
 """Time beyond the limit after which a worker is killed: its own clock has failed by then."""
 _CANCEL_SECONDS = 0.5
 _BEFORE_THE_ENGINE = frozenset({"text", "binder", "bridge", "guard", "parameters", "gateway"})
@@ -88,7 +90,10 @@ class QueryRun:
     async def events(self, worker: WorkerProcess) -> AsyncGenerator[QueryEvent, None]:
         """Runs the statement on `worker`, which is killed when it does not end in time."""
         self._known["worker_pid"] = worker.pid
-        disarm = worker.kill_after(_PREPARING_SECONDS)
+        limit = self._request.limits.timeout.total_seconds()
+        grace = _GRACE_SECONDS[self._settings.engine]
+        preparing = min(max(limit + grace, _LEAST_PREPARING_SECONDS), _MOST_PREPARING_SECONDS)
+        disarm = worker.kill_after(preparing)
         finished = False
         try:
             await worker.send(self._order())
@@ -96,8 +101,7 @@ class QueryRun:
                 reply = await worker.receive()
                 if isinstance(reply, protocol.Judged):
                     disarm()
-                    limit = self._request.limits.timeout.total_seconds()
-                    disarm = worker.kill_after(limit + _GRACE_SECONDS[self._settings.engine])
+                    disarm = worker.kill_after(limit + grace)
                 finished = isinstance(reply, protocol.StatementDone | protocol.StatementRefused)
                 async for event in self._events_of(reply, worker):
                     yield event
@@ -244,8 +248,10 @@ class QueryRun:
         if self._committing:
             problem = "the worker ended while it committed; look before you try again"
             return DatabaseUnavailable(problem=problem, layer="gateway", query_id=self.id)
-        if self._judged is not None and death.status == -9:
+        if death.status == -signal.SIGKILL:
             problem = "the statement ran longer than its time limit and was killed"
+            if self._judged is None:
+                problem = "the statement was not parsed, or its database not reached, in time"
             return QueryTimeLimit(problem=problem, layer="limit", query_id=self.id)
         problem = "the database worker ended; nothing was changed"
         return DatabaseUnavailable(problem=problem, layer="gateway", query_id=self.id)
