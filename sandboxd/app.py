@@ -150,6 +150,7 @@ def _figures(
             queued_executions=admission.queued_count,
             aged_zygotes=status.aged_zygotes,
             dead_zygotes=status.dead_zygotes,
+            silent_zygotes=status.silent_zygotes,
         )
 
     numbers = CollectorRegistry()

@@ -39,7 +39,11 @@ class Spawn(_Order, frozen=True, tag="spawn"):
     """A set-up step that is to fail; only tests ask for one."""
 
 
-HostOrder: TypeAlias = StartZygote | IdsMapped | Spawn
+class Ping(_Order, frozen=True, tag="ping"):
+    """Say that you still serve orders."""
+
+
+HostOrder: TypeAlias = StartZygote | IdsMapped | Spawn | Ping
 
 # --- zygote to host ----------------------------------------------------------------------------
 
@@ -76,6 +80,10 @@ class SpawnFailed(_Order, frozen=True, tag="spawn_failed"):
     problem: str
 
 
+class Pong(_Order, frozen=True, tag="pong"):
+    """The answer to `Ping`."""
+
+
 class Exited(_Order, frozen=True, tag="exited"):
     """The guest is gone and reaped."""
 
@@ -86,7 +94,7 @@ class Exited(_Order, frozen=True, tag="exited"):
     peak_memory_bytes: int
 
 
-ZygoteReport: TypeAlias = NeedIdMap | ZygoteReady | ZygoteFailed | Spawned | SpawnFailed | Exited
+ZygoteReport: TypeAlias = NeedIdMap | ZygoteReady | ZygoteFailed | Spawned | SpawnFailed | Pong | Exited
 
 MAX_ORDER_BYTES = 64 * 1024
 

@@ -35,6 +35,7 @@ class Moment:
     aged_zygotes: int
     """Replaced because of their age, since the start of the server."""
     dead_zygotes: int
+    silent_zygotes: int
     """Replaced because they had died, since the start of the server."""
 
 
@@ -132,6 +133,7 @@ class _MomentCollector(Collector):
         )
         replaced.add_metric(("age",), now.aged_zygotes)
         replaced.add_metric(("died",), now.dead_zygotes)
+        replaced.add_metric(("silent",), now.silent_zygotes)
         return [
             built,
             replaced,

@@ -69,6 +69,14 @@ def is_exiting(pid: int) -> bool:
     return bool(int(text.rpartition(")")[2].split()[6]) & _PF_EXITING)
 
 
+def is_stopped(pid: int) -> bool:
+    """Whether the process is stopped by a signal or a tracer. Source: proc_pid_stat(5)."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "Tt"
+    except OSError:
+        return False
+
+
 def exit_status(pidfd: int) -> int | None:
     """The exit status, as waitpid(2) gives it, of a process that somebody else has reaped.
 

@@ -25,7 +25,8 @@ _log = structlog.get_logger(__name__)
 
 _RESTART_PAUSE_SECONDS = 0.2
 _LONGEST_RESTART_PAUSE_SECONDS = 5.0
-_AGE_CHECK_SECONDS = 5.0
+_LOOK_SECONDS = 1.0
+"""How often the zygote's life and age are looked at."""
 _ZYGOTE_WAIT_SECONDS = 10.0
 _FEWEST_SPAWNS_TO_REPLACE = 100
 """An old zygote that made few guests is no prize for an attacker and dear to replace."""
@@ -44,6 +45,8 @@ class SupervisorStatus:
     """Replaced because of their age."""
     dead_zygotes: int
     """Replaced because they had died."""
+    silent_zygotes: int
+    """Replaced because they no longer answered."""
 
 
 class Supervisor:
@@ -69,6 +72,7 @@ class Supervisor:
         self._retiring: set[ZygoteProcess] = set()
         self._aged_zygotes = 0
         self._dead_zygotes = 0
+        self._silent_zygotes = 0
         self._have_zygote = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
         self._cpu_controller: asyncio.Task[None] | None = None
@@ -123,6 +127,7 @@ class Supervisor:
             zygote_alive=self._zygote is not None,
             aged_zygotes=self._aged_zygotes,
             dead_zygotes=self._dead_zygotes,
+            silent_zygotes=self._silent_zygotes,
         )
 
     async def start(self) -> None:
@@ -176,7 +181,7 @@ class Supervisor:
         try:
             return await self._spawner.spawn(zygote, shape, cpu_percent=cpu_percent)
         except Unavailable:
-            if not zygote.died.done():
+            if not zygote.died.done() and not zygote.given_up:
                 raise
         return await self._spawner.spawn(await self._current_zygote(), shape, cpu_percent=cpu_percent)
 
@@ -205,6 +210,16 @@ class Supervisor:
             self._pool.fill()
         zygote.died.add_done_callback(lambda _: self._zygote_died(zygote))
 
+    def _give_up(self, zygote: ZygoteProcess) -> None:
+        """Its guests live on and it ends with the last of them; the ready ones it made are of no use."""
+        _log.error("zygote.silent", pid=zygote.pid)
+        self._zygote = None
+        self._silent_zygotes += 1
+        self._have_zygote.clear()
+        self._retiring.add(zygote)
+        zygote.give_up()
+        self._pool.empty()
+
     def _zygote_died(self, zygote: ZygoteProcess) -> None:
         self._retiring.discard(zygote)
         if zygote is self._zygote:
@@ -213,18 +228,20 @@ class Supervisor:
             self._have_zygote.clear()
 
     async def _keep_zygote(self) -> None:
-        """Replaces a dead zygote at once and an old one when its time has come."""
+        """Replaces a dead or silent zygote at once and an old one when its time has come."""
         pause = _RESTART_PAUSE_SECONDS
         while True:
             zygote = self._zygote
             if zygote is not None:
-                await asyncio.wait([zygote.died], timeout=_AGE_CHECK_SECONDS)
+                await asyncio.wait([zygote.died], timeout=_LOOK_SECONDS)
             for retiring in list(self._retiring):
                 retiring.retire()
+            if self._zygote is not None and not self._zygote.look():
+                self._give_up(self._zygote)
             if self._zygote is not None and not self._is_old(self._zygote):
                 continue
             if self._zygote is None:
-                _log.warning("zygote.died")
+                _log.warning("zygote.gone")
             try:
                 await self._start_zygote()
             except SandboxdError as error:

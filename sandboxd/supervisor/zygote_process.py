@@ -1,6 +1,7 @@
 """One zygote as the host holds it: started by exec, spoken to in packets, its guests known by number."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
@@ -13,6 +14,8 @@ from sandboxd.channel.orders import (
     Exited,
     IdsMapped,
     NeedIdMap,
+    Ping,
+    Pong,
     Spawn,
     Spawned,
     SpawnFailed,
@@ -32,6 +35,10 @@ from sandboxd.supervisor.guest_process import GuestProcess
 
 _START_SECONDS = 60.0
 """A cold disk and no compiled bytecode make the first import of pandas slow."""
+_STOPPED_SECONDS = 0.5
+"""A stopped process answers nobody: it is not given the time of a slow one."""
+_SILENT_SECONDS = 10.0
+"""A machine with many busy processes may keep a healthy zygote waiting for seconds."""
 _ENVIRONMENT = {
     "OPENBLAS_NUM_THREADS": "1",  # before numpy is imported, or a fork of a guest hangs in its handlers
     "OMP_NUM_THREADS": "1",
@@ -58,6 +65,10 @@ class ZygoteProcess:
         self.base_address_space_bytes = 0
         self._loop = asyncio.get_running_loop()
         self.died: asyncio.Future[None] = self._loop.create_future()
+        self.given_up = False
+        """It does not answer; its guests live on, new ones come from another zygote."""
+        self._asked_at = 0.0
+        """When it was sent a `Ping` that it has not answered; 0 when it owes none."""
         self._ready: asyncio.Future[None] = self._loop.create_future()
         self._spawning: dict[int, asyncio.Future[int]] = {}
         self._pidfd = -1
@@ -92,8 +103,8 @@ class ZygoteProcess:
         """Orders the fork of `guest`; returns when its process exists. Closes `descriptors`."""
         made: asyncio.Future[int] = self._loop.create_future()
         try:
-            if self.died.done():
-                raise ZygoteUnavailable(problem="the zygote died")
+            if self.died.done() or self.given_up:
+                raise ZygoteUnavailable(problem="the zygote died or does not answer")
             self.guests[order.guest_id] = guest
             self._spawning[order.guest_id] = made
             try:
@@ -115,6 +126,23 @@ class ZygoteProcess:
             self.forget(order.guest_id)
             raise
         guest.when_gone(lambda gone: self.forget(gone.guest_id))
+
+    def look(self) -> bool:
+        """Asks for a sign of life; False when the last one has been owed for too long."""
+        if self._asked_at:
+            owed = time.monotonic() - self._asked_at
+            return owed < (_STOPPED_SECONDS if pidfds.is_stopped(self.pid) else _SILENT_SECONDS)
+        with contextlib.suppress(OSError):  # a full socket: the answer to an earlier order is the sign
+            self._control.send(encode_order(Ping()))
+        self._asked_at = time.monotonic()
+        return True
+
+    def give_up(self) -> None:
+        """Orders nothing more of it. Continued, it would still report how its guests end."""
+        self.given_up = True
+        self._fail_waiting("the zygote does not answer")
+        if self._pidfd >= 0:
+            pidfds.send_signal(self._pidfd, signal.SIGCONT)
 
     def kill(self) -> None:
         """Ends it and with it every guest."""
@@ -148,6 +176,7 @@ class ZygoteProcess:
         if not packet:
             self.kill()
             return
+        self._asked_at = 0.0
         self._take(decode_report(packet), descriptors)
 
     def _take(self, report: ZygoteReport, descriptors: list[int]) -> None:
@@ -168,6 +197,8 @@ class ZygoteProcess:
                 guest = self.guests.get(report.guest_id)
                 if guest:
                     guest.reaped(report.status, cpu_nanos=round(report.cpu_seconds * 1e9))
+            case Pong():
+                pass
 
     def _map_ids(self) -> None:
         try:

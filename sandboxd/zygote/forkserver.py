@@ -9,6 +9,8 @@ import socket
 from sandboxd.channel.orders import (
     MAX_ORDER_BYTES,
     Exited,
+    Ping,
+    Pong,
     Spawn,
     Spawned,
     SpawnFailed,
@@ -73,6 +75,8 @@ class Forkserver:
         order = decode_order(packet)
         if isinstance(order, Spawn):
             self._spawn(order, descriptors)
+        elif isinstance(order, Ping):
+            self._report(Pong())
         return True
 
     def _spawn(self, order: Spawn, descriptors: list[int]) -> None:

@@ -11,7 +11,7 @@ import pytest
 from sandboxd_api.v1 import execution_service_pb2, sandbox_service_pb2
 
 from tests.support.leftovers import Leftovers, assert_nothing_left, cgroup_roots, settled, wait_until
-from tests.support.serving import Answer, Serving, descendants, options_of, serving
+from tests.support.serving import Answer, Serving, descendants, health_of, options_of, serving
 
 _HEALED_SECONDS = 20
 """Unloaded it is under 2 s; the machine that runs the tests may be busy with others."""
@@ -150,6 +150,27 @@ def test_a_stopped_guest_still_ends_at_its_limit(server: Serving) -> None:
     assert answer.state == "TIMED_OUT"
     assert answer.wall_seconds < 5
     server.delete(sandbox)
+
+
+def test_a_stopped_zygote_is_replaced_and_its_sandboxes_live_on(own_server: Serving) -> None:
+    server = own_server
+    kept = server.create()
+    server.run(kept, "x = 6 * 7")
+    running = server.start(kept, "import time; time.sleep(5); print(x)", seconds=30)
+    wait_until(lambda: _running(server) == 1, seconds=20, what="a run")
+    assert health_of(server) == "SERVING"
+    stopped = server.zygote_pid
+    os.kill(stopped, signal.SIGSTOP)
+    noticed = wait_until(
+        lambda: health_of(server) == "NOT_SERVING", seconds=_HEALED_SECONDS, what="health says so"
+    )
+    healed = wait_until(lambda: health_of(server) == "SERVING", seconds=_HEALED_SECONDS, what="it heals")
+    assert noticed < _HEALED_SECONDS / 2, f"noticed after {noticed:.1f} s, healed {healed:.1f} s later"
+    assert server.output("print('new')") == "new"
+    assert Answer(running.result(timeout=30).execution).stdout == "42"
+    server.delete(kept)
+    wait_until(lambda: not _alive(stopped), seconds=_HEALED_SECONDS, what="the old one ends")
+    settled(server.pid)
 
 
 def test_a_ready_guest_that_dies_in_the_pool_is_replaced(own_server: Serving) -> None:

@@ -69,6 +69,7 @@ def test_every_figure_is_documented() -> None:
         queued_executions=0,
         aged_zygotes=0,
         dead_zygotes=0,
+        silent_zygotes=0,
     )
     Figures(registry=registry, moment=lambda: nothing, version="1", grade="FULL")
     missing = [

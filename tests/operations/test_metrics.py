@@ -35,6 +35,7 @@ _MOMENT = Moment(
     queued_executions=1,
     aged_zygotes=4,
     dead_zygotes=1,
+    silent_zygotes=2,
 )
 
 
@@ -128,6 +129,7 @@ def test_what_the_server_holds_is_looked_up_when_asked() -> None:
     assert _in_registry(registry, "sandboxd_sandboxes_active") == 3
     assert _in_registry(registry, "sandboxd_executions_queued") == 1
     assert _in_registry(registry, "sandboxd_zygotes_replaced_total", reason="died") == 1
+    assert _in_registry(registry, "sandboxd_zygotes_replaced_total", reason="silent") == 2
 
 
 def test_counting_an_execution_takes_less_than_20_microseconds() -> None:

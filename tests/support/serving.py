@@ -15,6 +15,7 @@ from typing import Any
 
 import grpc
 from google.protobuf import duration_pb2
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from sandboxd_api.v1 import execution_pb2, execution_service_pb2_grpc, sandbox_pb2, sandbox_service_pb2_grpc
 from sandboxd_api.v1 import execution_service_pb2 as execution_service
 from sandboxd_api.v1 import sandbox_service_pb2 as sandbox_service
@@ -242,6 +243,13 @@ def _stop(process: subprocess.Popen[str]) -> None:
             process.wait()
     if process.stdout:
         process.stdout.close()
+
+
+def health_of(server: Serving) -> str:
+    """SERVING or NOT_SERVING, as anyone is told."""
+    stub = health_pb2_grpc.HealthStub(server.channel)
+    answer = stub.Check(health_pb2.HealthCheckRequest(), timeout=10)
+    return str(health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status))
 
 
 def children(pid: int) -> list[int]:
