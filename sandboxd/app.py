@@ -65,7 +65,6 @@ async def running_server(settings: Settings, *, fault_step: str = "") -> AsyncIt
             stack.callback(isolation.cgroups.remove)
         isolation.require(settings.floor)
         authenticator = _authenticator(settings)
-        store = await stack.enter_async_context(open_store(settings.store_settings))
         supervisor = Supervisor(
             isolation=isolation,
             default_limits=settings.default_limits,
@@ -74,7 +73,9 @@ async def running_server(settings: Settings, *, fault_step: str = "") -> AsyncIt
             fault_step=fault_step,
         )
         stack.push_async_callback(supervisor.close)
-        await supervisor.start()
+        started = asyncio.create_task(supervisor.start())  # a second or two, in another process
+        stack.push_async_callback(_given_up, started)
+        store = await stack.enter_async_context(open_store(settings.store_settings))
         ledger = QuotaLedger(
             default=settings.user_quotas,
             stored_bytes=lambda user: store.stored_bytes(owner=user.owner, user_id=user.user_id),
@@ -111,6 +112,7 @@ async def running_server(settings: Settings, *, fault_step: str = "") -> AsyncIt
             calls=lambda sandbox, execution: GuestCalls(gateway, sandbox=sandbox, execution_id=execution.id),
             on_finished=figures.execution_finished,
         )
+        await started
         server = RpcServer(
             settings=settings,
             servicers=_servicers(
@@ -135,6 +137,12 @@ async def running_server(settings: Settings, *, fault_step: str = "") -> AsyncIt
             await executions.close(grace_seconds=grace)
             await stopping
             _log.info("server.stopped")
+
+
+async def _given_up(task: asyncio.Task[None]) -> None:
+    """Ends a start that something else made pointless."""
+    task.cancel()
+    await asyncio.wait([task])
 
 
 def _figures(

@@ -79,7 +79,7 @@ class GuestProcess:
         self._killed_for = ""
         self._status: int | None = None
         self._cpu_nanos = 0
-        self._reaped = asyncio.Event()
+        self._reaped: asyncio.Future[None] = loop.create_future()
         self._on_gone: list[Callable[[GuestProcess], None]] = []
         channel.setblocking(False)
         if copy_of:
@@ -174,7 +174,8 @@ class GuestProcess:
         """The zygote's report of the exit status and the CPU time."""
         self._status = status
         self._cpu_nanos = cpu_nanos
-        self._reaped.set()
+        if not self._reaped.done():
+            self._reaped.set_result(None)
 
     # --- talking ---------------------------------------------------------------------------------
 
@@ -349,9 +350,8 @@ class GuestProcess:
                 await asyncio.wait([self.family.zygote.died], timeout=_ZYGOTE_NEWS_SECONDS)
             self._finish()
             return
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_REAP_REPORT_SECONDS):
-                await self._reaped.wait()
+        either = [self._reaped, self.family.zygote.died]  # a dead zygote reports nothing
+        await asyncio.wait(either, timeout=_REAP_REPORT_SECONDS, return_when=asyncio.FIRST_COMPLETED)
         self._finish()
 
     def _finish(self) -> None:
