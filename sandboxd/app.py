@@ -125,18 +125,22 @@ async def running_server(settings: Settings, *, fault_step: str = "") -> AsyncIt
         )
         _log.info("server.started", **asdict(addresses), grade=supervisor.grade.value)
         health = asyncio.create_task(_follow_health(server, supervisor))
-        grace = settings.drain_grace.total_seconds()
         try:
             yield addresses
         finally:
             health.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await health
-            await server.serving(False)
-            stopping = asyncio.create_task(server.stop(grace_seconds=grace + 1))
-            await executions.close(grace_seconds=grace)
-            await stopping
-            _log.info("server.stopped")
+            await _drain(server, executions, grace_seconds=settings.drain_grace.total_seconds())
+
+
+async def _drain(server: RpcServer, executions: Executions, *, grace_seconds: float) -> None:
+    """Refuses what comes and what waits; what runs may end within the grace."""
+    await server.serving(False)
+    stopping = asyncio.create_task(server.stop(grace_seconds=grace_seconds + 1))
+    await executions.close(grace_seconds=grace_seconds)
+    await stopping
+    _log.info("server.stopped")
 
 
 async def _given_up(task: asyncio.Task[None]) -> None:

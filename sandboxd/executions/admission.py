@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 from sandboxd.accounts.fair_queue import FairQueue
 from sandboxd.accounts.quotas import Lease, QuotaLedger, Resource, UserKey
@@ -31,6 +32,9 @@ class Admission:
         self._max_queued_per_sandbox = max_queued_per_sandbox
         self._waiting_for_turn = 0
         self._draining = False
+        self._waiters: set[asyncio.Task[Any]] = set()
+        """Tasks that wait for their sandbox's turn."""
+        self._turned_away: frozenset[asyncio.Task[Any]] = frozenset()
         self._idle = asyncio.Event()
         self._idle.set()
         self.running_count = 0
@@ -87,6 +91,9 @@ class Admission:
         """From now on nothing is let in; who waits is refused."""
         self._draining = True
         self._queue.close()
+        self._turned_away = frozenset(self._waiters)
+        for task in self._turned_away:
+            task.cancel()
 
     async def idle(self) -> None:
         """Waits until nothing runs."""
@@ -97,7 +104,7 @@ class Admission:
         self._waiting_for_turn += 1
         sandbox.waiting += 1
         try:
-            await sandbox.turn.acquire()
+            await self._take(sandbox.turn)
         finally:
             self._waiting_for_turn -= 1
             sandbox.waiting -= 1
@@ -105,6 +112,21 @@ class Admission:
             yield
         finally:
             sandbox.turn.release()
+
+    async def _take(self, turn: asyncio.Lock) -> None:
+        """Waits for the turn; `stop` ends the wait, since what runs before it may take all of the grace."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._waiters.add(task)
+        try:
+            await turn.acquire()
+        except asyncio.CancelledError:
+            if task not in self._turned_away:
+                raise
+            task.uncancel()
+            raise Draining() from None
+        finally:
+            self._waiters.discard(task)
 
     def _enter_running(self) -> None:
         self.running_count += 1

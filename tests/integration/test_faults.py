@@ -8,7 +8,7 @@ from pathlib import Path
 
 import grpc
 import pytest
-from sandboxd_api.v1 import execution_service_pb2, sandbox_service_pb2
+from sandboxd_api.v1 import execution_service_pb2, sandbox_service_pb2, statistics_pb2
 
 from tests.support.leftovers import Leftovers, assert_nothing_left, cgroup_roots, settled, wait_until
 from tests.support.serving import Answer, Serving, descendants, health_of, options_of, serving
@@ -78,6 +78,21 @@ def test_a_stopped_server_lets_runs_end_and_refuses_new_ones() -> None:
         wait_until(lambda: _running(server) == 1, seconds=20, what="a run")
         server.process.terminate()
         wait_until(lambda: _is_refused(server), seconds=5, what="new calls are refused")
+        assert Answer(running.result(timeout=30).execution).stdout == "done"
+        assert server.process.wait(timeout=30) == 0
+
+
+def test_a_stopped_server_refuses_at_once_who_waits_for_a_sandbox() -> None:
+    with serving() as server:
+        sandbox = server.create()
+        running = server.start(sandbox, "import time; time.sleep(5); print('done')")
+        wait_until(lambda: _running(server) == 1, seconds=20, what="a run")
+        waiting = [server.start(sandbox, "1") for _ in range(3)]
+        wait_until(lambda: _waiting(server) == 3, seconds=20, what="three wait")
+        server.process.terminate()
+        errors = [call.exception(timeout=20) for call in waiting]
+        assert {error.code() for error in errors} == {grpc.StatusCode.UNAVAILABLE}
+        assert not running.done()
         assert Answer(running.result(timeout=30).execution).stdout == "done"
         assert server.process.wait(timeout=30) == 0
 
@@ -191,10 +206,16 @@ def _new_zygote(server: Serving, old: int) -> bool:
 
 
 def _running(server: Serving) -> int:
-    statistics = server.sandboxes.GetStatistics(
-        sandbox_service_pb2.GetStatisticsRequest(), metadata=server.metadata, timeout=20
-    )
-    return int(statistics.statistics.running_execution_count)
+    return int(_statistics(server).running_execution_count)
+
+
+def _waiting(server: Serving) -> int:
+    return int(_statistics(server).queued_execution_count)
+
+
+def _statistics(server: Serving) -> statistics_pb2.Statistics:
+    request = sandbox_service_pb2.GetStatisticsRequest()
+    return server.sandboxes.GetStatistics(request, metadata=server.metadata, timeout=20).statistics
 
 
 def _is_refused(server: Serving) -> bool:

@@ -1,12 +1,9 @@
 """Databases that are damaged, newer, foreign or gone, at start and while the server runs."""
 
 import os
-import random
 import shutil
-import sqlite3
 import time
 from collections.abc import Callable
-from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -19,6 +16,16 @@ from sandboxd.store.setting_aside import Problem
 from sandboxd.store.store import Store, StoreSettings, open_store
 from sandboxd.store.tables import metadata
 from tests.store.examples import KEEP_ALL, an_execution, an_outcome
+from tests.store.injuries import (
+    damage_header,
+    damage_pages,
+    foreign,
+    newer,
+    other_file,
+    overwrite,
+    truncate,
+    truncate_within_the_first_page,
+)
 
 
 async def _fill(settings: StoreSettings, count: int = 300) -> None:
@@ -36,57 +43,18 @@ async def _record(store: Store, count: int) -> list[str]:
     return ids
 
 
-def _overwrite(path: Path, offset: int, data: bytes) -> None:
-    with path.open("r+b") as file:
-        file.seek(offset)
-        file.write(data)
-
-
-def _damage_header(path: Path) -> None:
-    _overwrite(path, 0, os.urandom(100))
-
-
-def _damage_pages(path: Path) -> None:
-    pages = path.stat().st_size // 4096
-    for page in random.sample(range(1, pages), pages // 3):
-        _overwrite(path, page * 4096, os.urandom(4096))
-
-
-def _truncate(path: Path) -> None:
-    os.truncate(path, path.stat().st_size // 2)
-
-
-def _truncate_within_the_first_page(path: Path) -> None:
-    os.truncate(path, 50)
-
-
-def _other_file(path: Path) -> None:
-    path.write_text("these are not the tables you are looking for\n" * 500)
-
-
-def _newer(path: Path) -> None:
-    with closing(sqlite3.connect(path)) as connection, connection:
-        connection.execute("UPDATE alembic_version SET version_num = '9999'")
-
-
-def _foreign(path: Path) -> None:
-    path.unlink()
-    with closing(sqlite3.connect(path)) as connection, connection:
-        connection.execute("CREATE TABLE recipes (name TEXT)")
-
-
 CASES: list[tuple[Callable[[Path], None], Problem]] = [
-    (_damage_header, Problem.DAMAGED),
-    (_damage_pages, Problem.DAMAGED),
-    (_truncate, Problem.DAMAGED),
-    (_truncate_within_the_first_page, Problem.DAMAGED),
-    (_other_file, Problem.DAMAGED),
-    (_newer, Problem.NEWER),
-    (_foreign, Problem.FOREIGN),
+    (damage_header, Problem.DAMAGED),
+    (damage_pages, Problem.DAMAGED),
+    (truncate, Problem.DAMAGED),
+    (truncate_within_the_first_page, Problem.DAMAGED),
+    (other_file, Problem.DAMAGED),
+    (newer, Problem.NEWER),
+    (foreign, Problem.FOREIGN),
 ]
 
 
-@pytest.mark.parametrize(("damage", "problem"), CASES, ids=[case[0].__name__[1:] for case in CASES])
+@pytest.mark.parametrize(("damage", "problem"), CASES, ids=[case[0].__name__ for case in CASES])
 async def test_an_unusable_file_is_set_aside_at_start_and_said_so(
     sqlite_settings: StoreSettings, damage: Callable[[Path], None], problem: Problem
 ) -> None:
@@ -113,13 +81,13 @@ async def test_what_the_journal_still_has_survives_the_loss_of_the_database(
 ) -> None:
     async with open_store(sqlite_settings) as store:
         ids = await _record(store, 50)
-    _damage_header(sqlite_settings.directory / "history.db")
+    damage_header(sqlite_settings.directory / "history.db")
     async with open_store(sqlite_settings) as store:
         page = await store.executions.list(ExecutionFilter(owner="ada"), page_size=100)
     assert [e.id for e in page.executions] == ids[::-1]
 
 
-@pytest.mark.parametrize("damage", [_damage_header, _truncate, _other_file, Path.unlink, _damage_pages])
+@pytest.mark.parametrize("damage", [damage_header, truncate, other_file, Path.unlink, damage_pages])
 async def test_a_file_damaged_while_the_server_runs_is_replaced_and_loses_nothing_recent(
     sqlite_settings: StoreSettings, damage: Callable[[Path], None]
 ) -> None:
@@ -162,7 +130,7 @@ async def test_damage_in_place_that_a_read_runs_into_is_replaced(sqlite_settings
         await store._writer.database.checkpoint()
         path = sqlite_settings.directory / "history.db"
         for page in range(1, path.stat().st_size // 4096):
-            _overwrite(path, page * 4096, os.urandom(4096))
+            overwrite(path, page * 4096, os.urandom(4096))
         deadline = time.monotonic() + 5
         while True:
             try:
@@ -205,7 +173,7 @@ async def test_a_damaged_journal_keeps_its_good_part_and_its_file(
     for path in directory.glob("history.db*"):
         path.unlink()
     [segment] = (directory / "journal").glob("*.journal")
-    _overwrite(segment, int(segment.stat().st_size * where), b"\xde\xad\xbe\xef" * 8)
+    overwrite(segment, int(segment.stat().st_size * where), b"\xde\xad\xbe\xef" * 8)
     content = segment.read_bytes()
     async with open_store(sqlite_settings) as store:
         page = await store.executions.list(ExecutionFilter(owner="ada"), page_size=1000)

@@ -20,6 +20,7 @@ from sandboxd.store.journal import Journal, JournalLimits
 from sandboxd.store.records import ExecutionState
 from sandboxd.store.store import StoreSettings, open_store
 from tests.store.examples import KEEP_ALL, a_query, an_execution, an_outcome
+from tests.store.failing_writes import FailingWrites
 
 ROOT = Path(__file__).parents[2]
 
@@ -44,25 +45,6 @@ def test_a_full_disk_refuses_clearly_loses_nothing_and_recovers_without_a_restar
     assert figures["set_aside"] == 0
     assert figures["acknowledged"] > 50
     assert figures["lost"] == 0
-
-
-class FailingWrites:
-    """Stands for os.writev of the journal: every n-th one fails, or writes only a part."""
-
-    def __init__(self, every: int, error: int) -> None:
-        self.every = every
-        self.error = error
-        self.count = 0
-        self._writev = os.writev
-
-    def __call__(self, descriptor: int, buffers: list[bytes]) -> int:
-        self.count += 1
-        if self.count % self.every:
-            return self._writev(descriptor, buffers)
-        if self.error == 0:
-            whole = b"".join(buffers)
-            return os.write(descriptor, whole[: len(whole) // 2])
-        raise OSError(self.error, os.strerror(self.error))
 
 
 @pytest.fixture

@@ -8,23 +8,27 @@ import sys
 from typing import Any
 
 from sandboxd import logs
-from sandboxd.app import running_server
+from sandboxd.app import run_server, running_server
 from sandboxd.isolation import mounts, runtime_files, syscalls
 from sandboxd.rpc.server import BoundAddresses
-from sandboxd.settings import load_settings
+from sandboxd.settings import Settings, load_settings
 from sandboxd.supervisor.probing import IsolationInsufficient
 
 
-def _announce(addresses: BoundAddresses) -> None:
-    print(json.dumps({"tcp": addresses.tcp}), flush=True)
+def _announce(settings: Settings, addresses: BoundAddresses) -> None:
+    token = settings.token_path.read_text().strip()
+    print(json.dumps({"tcp": addresses.tcp, "token": token}), flush=True)
 
 
 async def _serve(given: dict[str, Any], *, fault_step: str) -> None:
     settings = load_settings(environment={}, **given)
+    if not fault_step:
+        await run_server(settings, started=lambda addresses: _announce(settings, addresses))
+        return
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     async with running_server(settings, fault_step=fault_step) as addresses:
-        _announce(addresses)
+        _announce(settings, addresses)
         await stop.wait()
 
 
@@ -43,16 +47,26 @@ def _open_python_to_everyone() -> None:
             os.close(descriptor)
 
 
+def _put_on_a_disk_of_its_own(directory: str, size: int) -> None:
+    """A small disk that only this process and its children see; it goes with them."""
+    syscalls.unshare(syscalls.CLONE_NEWNS)
+    mounts.make_private()
+    os.makedirs(directory, exist_ok=True)
+    syscalls.mount("tmpfs", directory, "tmpfs", 0, f"size={size}")
+
+
 def main() -> None:
     """Reads one JSON document from the arguments: settings, and what only tests ask for."""
     wanted = json.loads(sys.argv[1])
     if wanted["readable"]:
         _open_python_to_everyone()
+    if wanted["disk_bytes"]:
+        _put_on_a_disk_of_its_own(wanted["settings"]["data_directory"], wanted["disk_bytes"])
     if wanted["uid"]:
         os.setgroups([])
         os.setresgid(wanted["uid"], wanted["uid"], wanted["uid"])
         os.setresuid(wanted["uid"], wanted["uid"], wanted["uid"])
-    logs.configure(style="json", level="warning")
+    logs.configure(style="json", level=wanted["settings"].get("log_level", "warning"))
     try:
         asyncio.run(_serve(wanted["settings"], fault_step=wanted["fault_step"]))
     except IsolationInsufficient as error:

@@ -9,9 +9,9 @@ import subprocess
 import sys
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import grpc
 from google.protobuf import duration_pb2
@@ -185,29 +185,47 @@ def serving(
     uid: int = 0,
     readable: bool = False,
     environment: dict[str, str] | None = None,
+    log: int | IO[bytes] | None = None,
+    disk_bytes: int = 0,
+    under: Sequence[str] = (),
     **settings: Any,
 ) -> Iterator[Serving]:
     """A server on a free port with a data directory of its own; SIGTERM at the end, and nothing is left.
 
     As user `uid`, where it is given. With `readable` every user may reach Python as the server sees it.
+    Its log goes to `log`; with `disk_bytes` its data lie on a disk of that size that only it sees;
+    `under` is a command that runs it.
     """
     with tempfile.TemporaryDirectory(prefix="sandboxd-test-") as directory:
         if uid:
             os.chown(directory, uid, uid)
         given = {"port": 0, "data_directory": f"{directory}/data", "pool_size": 2, **settings}
-        asked = {"settings": given, "fault_step": fault_step, "uid": uid, "readable": readable or bool(uid)}
-        process = _start(asked, environment=environment)
+        asked = {
+            "settings": given,
+            "fault_step": fault_step,
+            "uid": uid,
+            "readable": readable or bool(uid),
+            "disk_bytes": disk_bytes,
+        }
+        process = _start(asked, environment=environment, log=log, under=under)
         try:
             yield _connect(process, Path(given["data_directory"]))
         finally:
             _stop(process)
 
 
-def _start(asked: dict[str, Any], *, environment: dict[str, str] | None) -> subprocess.Popen[str]:
+def _start(
+    asked: dict[str, Any],
+    *,
+    environment: dict[str, str] | None,
+    log: int | IO[bytes] | None,
+    under: Sequence[str],
+) -> subprocess.Popen[str]:
     root = str(Path(__file__).parents[2])
     return subprocess.Popen(
-        [sys.executable, "-m", "tests.support.server_main", json.dumps(asked)],
+        [*under, sys.executable, "-m", "tests.support.server_main", json.dumps(asked)],
         stdout=subprocess.PIPE,
+        stderr=log,
         text=True,
         cwd=root,
         env={"PATH": os.environ.get("PATH", ""), "PYTHONPATH": root, **(environment or {})},
@@ -226,7 +244,7 @@ def _connect(process: subprocess.Popen[str], directory: Path) -> Serving:
         process=process,
         address=said["tcp"],
         data_directory=directory,
-        token=(directory / "token").read_text().strip(),
+        token=said["token"],
         channel=channel,
         sandboxes=sandbox_service_pb2_grpc.SandboxServiceStub(channel),
         executions=execution_service_pb2_grpc.ExecutionServiceStub(channel),
