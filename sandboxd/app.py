@@ -50,6 +50,8 @@ from sandboxd.supervisor.supervisor import Supervisor
 _log = structlog.get_logger(__name__)
 
 _HEALTH_TICK_SECONDS = 0.5
+_DATABASE_SECONDS = 3.0
+"""How long the start waits for a database; each new connection looks at its role again."""
 
 
 @asynccontextmanager
@@ -204,9 +206,12 @@ async def _database_gateway(settings: Settings, audit: AuditLog) -> AsyncIterato
     async with gateway:
         for name in gateway.databases:
             try:
-                version, warnings = await gateway.check(name)
+                async with asyncio.timeout(_DATABASE_SECONDS):
+                    version, warnings = await gateway.check(name)
             except DatabaseRoleUnsafe:
                 raise
+            except TimeoutError:
+                _log.warning("database.unavailable", database=name, problem="it does not answer")
             except QueryError as error:
                 _log.warning("database.unavailable", database=name, problem=error.problem)
             else:

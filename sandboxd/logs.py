@@ -1,9 +1,12 @@
 """How the server logs: one event a line, on stderr; user text is escaped and cut, code never appears."""
 
+import contextlib
+import io
 import logging
+import os
 import sys
 from collections.abc import MutableMapping
-from typing import Any, Literal
+from typing import Any, Literal, TextIO, cast
 
 import structlog
 
@@ -25,9 +28,34 @@ def configure(*, style: Literal["auto", "json", "console"], level: str) -> None:
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
-        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(file=cast("TextIO", _Unfailing(sys.stderr))),
         cache_logger_on_first_use=True,
     )
+
+
+class _Unfailing:
+    """A stream whose disk may be full or whose reader may be gone: a line that can't be written is lost,
+    and what was to be logged goes on."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        try:
+            self._descriptor: int | None = stream.fileno()
+        except io.UnsupportedOperation:
+            self._descriptor = None
+
+    def write(self, text: str) -> None:
+        """Writes a line past the stream's buffer, which would keep what failed and fail again at the end."""
+        if self._descriptor is None:
+            self._stream.write(text)
+            return
+        left = memoryview(text.encode(errors="backslashreplace"))
+        with contextlib.suppress(OSError):
+            while left:
+                left = left[os.write(self._descriptor, left) :]
+
+    def flush(self) -> None:
+        """Nothing is buffered here."""
 
 
 def _bounded(_logger: Any, _name: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

@@ -26,9 +26,9 @@ def open_guest(
     guest_id: int, family: Family, *, copy_of: GuestProcess | None = None
 ) -> tuple[GuestProcess, list[int]]:
     """The host's half of the descriptors in a `GuestProcess`, the guest's half as numbers."""
-    ours, theirs = socket.socketpair()
-    opened = [ours.detach(), theirs.detach()]
+    opened: list[int] = []
     try:
+        opened += [end.detach() for end in socket.socketpair()]
         opened += os.pipe2(os.O_CLOEXEC)
         opened += os.pipe2(os.O_CLOEXEC)
     except OSError as error:

@@ -188,11 +188,12 @@ class ZygoteProcess:
             case ZygoteFailed():
                 self._fail(f"{report.step}: {report.problem}")
             case Spawned():
-                self._made(report.guest_id, descriptors[0])
+                if descriptors:
+                    self._made(report.guest_id, descriptors[0])
+                else:  # EMFILE: recvmsg(2) drops what finds no room; the guest ends with its channel
+                    self._not_made(report.guest_id, "descriptors", "no descriptor is free for its pidfd")
             case SpawnFailed():
-                waiting = self._spawning.pop(report.guest_id, None)
-                if waiting and not waiting.done():
-                    waiting.set_exception(GuestSetupFailed(step="fork", problem=report.problem))
+                self._not_made(report.guest_id, "fork", report.problem)
             case Exited():
                 guest = self.guests.get(report.guest_id)
                 if guest:
@@ -226,6 +227,11 @@ class ZygoteProcess:
             return
         pidfds.send_signal(pidfd, signal.SIGKILL)  # whoever asked has gone away
         os.close(pidfd)
+
+    def _not_made(self, guest_id: int, step: str, problem: str) -> None:
+        waiting = self._spawning.pop(guest_id, None)
+        if waiting and not waiting.done():
+            waiting.set_exception(GuestSetupFailed(step=step, problem=problem))
 
     def _fail(self, problem: str) -> None:
         if not self._ready.done():

@@ -92,7 +92,8 @@ def _log_disk_full(watch: Watch) -> None:
 
 
 def _workspace_full(watch: Watch) -> None:
-    fill = "with open('/workspace/f', 'wb') as f:\n    while True: f.write(bytes(1 << 20))"
+    fill = "for n in range(1000):\n    with open(f'/workspace/{n}', 'wb') as f: f.write(bytes(1 << 20))"
+    free = "import os\nfor name in os.listdir('/workspace'): os.remove(f'/workspace/{name}')"
     with checked_server(watch) as (server, ledger):
         sandbox = server.create()
         for _ in watch.rounds():
@@ -101,7 +102,7 @@ def _workspace_full(watch: Watch) -> None:
             watch.measure("answered", since(asked))
             said = f"{told.state} {told.result.failure.message}"
             watch.expect(told.state == "FAILED" and "No space left" in said, f"workspace full: {said}")
-            freed = ledger.execute(server, sandbox, "import os\nos.remove('/workspace/f')").state
+            freed = ledger.execute(server, sandbox, free).state
             watch.expect(freed == "SUCCEEDED", f"after a full workspace: {freed}")
         server.delete(sandbox)
 

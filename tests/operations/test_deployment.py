@@ -15,10 +15,23 @@ import yaml
 from sandboxd.isolation import syscall_table, syscalls
 from sandboxd.settings import load_settings
 from tests.support.server_process import Server
+from tests.support.serving import serving_as_pid_1
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 UNIT = DEPLOY / "sandboxd.service"
 HIGHEST_EXPOSURE = 4.0
+
+
+@pytest.mark.kernel
+def test_server_that_is_pid_1_as_in_a_container_serves_queries_too() -> None:
+    if os.geteuid() != 0 or shutil.which("unshare") is None:
+        pytest.skip("a pid namespace can be made by root only")
+    with serving_as_pid_1() as server:
+        sandbox = server.create()
+        answer = server.run(sandbox, "len(await db_query('SELECT * FROM users LIMIT 3'))")
+        assert answer.result.value.integer == 3, answer.describe()
+        server.delete(sandbox)
+    assert server.process.returncode == 0
 
 
 def _tool(name: str) -> str:

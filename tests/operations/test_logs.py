@@ -2,7 +2,10 @@
 
 import io
 import json
+import subprocess
+import sys
 from contextlib import redirect_stderr
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -30,6 +33,16 @@ def test_text_with_line_breaks_and_escapes_stays_on_one_harmless_line(style: str
     assert line.count("\n") == 1
     for char in ("\r", "\x1b[2J", "\u2028", "\u202e"):
         assert char not in line
+
+
+def test_log_that_cannot_be_written_stops_nothing() -> None:
+    program = (
+        "import structlog; from sandboxd import logs; logs.configure(style='json', level='info'); "
+        "[structlog.get_logger().info('event.seen', text='x' * 1000) for _ in range(100)]; print('went on')"
+    )
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=full, text=True)
+    assert (done.returncode, done.stdout) == (0, "went on\n")
 
 
 def test_a_long_text_is_cut() -> None:

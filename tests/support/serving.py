@@ -263,6 +263,20 @@ def _stop(process: subprocess.Popen[str]) -> None:
         process.stdout.close()
 
 
+@contextlib.contextmanager
+def serving_as_pid_1(script: str = "true", **settings: Any) -> Iterator[Serving]:
+    """A server that is pid 1 of a namespace of its own, as in a container; `script` runs before it there."""
+    command = f'{script} && exec "$@"'
+    alone = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child", "sh", "-c", command, "sh"]
+    with serving(under=alone, **settings) as server:
+        try:
+            yield server
+        finally:
+            for inner in children(server.process.pid):
+                os.kill(inner, signal.SIGTERM)  # unshare(1) itself does not pass it on
+            server.process.wait(_STOP_SECONDS)
+
+
 def health_of(server: Serving) -> str:
     """SERVING or NOT_SERVING, as anyone is told."""
     stub = health_pb2_grpc.HealthStub(server.channel)
