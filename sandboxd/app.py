@@ -43,7 +43,7 @@ from sandboxd.rpc.statistics import StatisticsSource
 from sandboxd.sandboxes.branching import Branching
 from sandboxd.sandboxes.registry import SandboxRegistry
 from sandboxd.settings import Settings
-from sandboxd.store.store import open_store
+from sandboxd.store.store import Store, open_store
 from sandboxd.supervisor.probing import probe_host
 from sandboxd.supervisor.supervisor import Supervisor
 
@@ -99,7 +99,7 @@ async def running_server(settings: Settings, *, fault_step: str = "") -> AsyncIt
             max_queued=settings.max_queued_executions,
             max_queued_per_sandbox=settings.max_queued_per_sandbox,
         )
-        numbers, figures = _figures(supervisor, registry, admission)
+        numbers, figures = _figures(supervisor, registry, admission, store)
         audit = CountedAudit(StoreAudit(store.queries), on_recorded=figures.query_recorded)
         gateway = await stack.enter_async_context(_database_gateway(settings, audit))
         statistics = StatisticsSource(
@@ -152,7 +152,7 @@ async def _given_up(task: asyncio.Task[None]) -> None:
 
 
 def _figures(
-    supervisor: Supervisor, registry: SandboxRegistry, admission: Admission
+    supervisor: Supervisor, registry: SandboxRegistry, admission: Admission, store: Store
 ) -> tuple[CollectorRegistry, Figures]:
     def moment() -> Moment:
         status = supervisor.status()
@@ -165,6 +165,7 @@ def _figures(
             aged_zygotes=status.aged_zygotes,
             dead_zygotes=status.dead_zygotes,
             silent_zygotes=status.silent_zygotes,
+            histories_set_aside=len(store.set_aside),
         )
 
     numbers = CollectorRegistry()

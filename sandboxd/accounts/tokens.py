@@ -99,6 +99,15 @@ def revoke_token(path: Path, token_id: str) -> bool:
         return records.pop(token_id, None) is not None
 
 
+def revoke_tokens_of(path: Path, principal: str) -> int:
+    """Remove every token of a principal; how many there were."""
+    with _editing(path) as records:
+        gone = [name for name, record in records.items() if record.principal == principal]
+        for name in gone:
+            del records[name]
+    return len(gone)
+
+
 class TokenBook:
     """The tokens of a file; looks at the file again at each call, so that changes need no restart."""
 

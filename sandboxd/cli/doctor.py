@@ -48,6 +48,7 @@ def command(
         isolation = probe_host(without=settings.without_layers)
         try:
             checks = [_directory(settings), _token(settings), _port(settings), _python(), _disk(settings)]
+            checks.append(_history(settings))
             checks += asyncio.run(_databases(settings))
             reaches = isolation.grade.reaches(settings.floor)
             _report(settings, isolation, checks, reaches=reaches, as_json=as_json)
@@ -164,6 +165,17 @@ def _disk(settings: "Settings") -> Check:
         detail=f"{free >> 20} MiB free at {parent}",
         fix=f"free some space: history and audit need {_LOW_DISK_BYTES >> 20} MiB",
     )
+
+
+def _history(settings: "Settings") -> Check:
+    """Databases that were set aside hinder no start, but somebody should look at them."""
+    from sandboxd.store.setting_aside import set_aside_before
+
+    directory = settings.store_settings.directory
+    aside = set_aside_before(directory) if os.access(directory, os.R_OK | os.X_OK) else []
+    kept = f"; set aside and not restored: {', '.join(path.name for path in aside)}" if aside else ""
+    place = "a database by URL" if settings.history_url else str(directory)
+    return Check(name="history", ok=True, detail=f"{place}{kept}")
 
 
 async def _databases(settings: "Settings") -> list[Check]:

@@ -2,7 +2,7 @@
 
 import typer
 
-from sandboxd.cli import debug, doctor, execute, serve, token, top
+from sandboxd.cli import debug, doctor, execute, serve, token, top, user
 
 app = typer.Typer(
     rich_markup_mode=None,
@@ -18,6 +18,7 @@ app.command("exec", help="Run a Python file, or standard input, in a sandbox.")(
 app.command("debug", help="Run a Python file line by line: each step, or interactively.")(debug.command)
 app.command("top", help="Show what a server holds and does, live.")(top.command)
 app.add_typer(token.app, name="token", help="Where the token is; make, list and revoke tokens.")
+app.add_typer(user.app, name="user", help="Delete what is kept of a user.")
 
 
 def main() -> None:

@@ -35,8 +35,11 @@ class Moment:
     aged_zygotes: int
     """Replaced because of their age, since the start of the server."""
     dead_zygotes: int
-    silent_zygotes: int
     """Replaced because they had died, since the start of the server."""
+    silent_zygotes: int
+    """Replaced because they no longer answered, since the start of the server."""
+    histories_set_aside: int
+    """Databases of the history that were damaged or not ours, since the start of the server."""
 
 
 class Figures:
@@ -139,6 +142,9 @@ class _MomentCollector(Collector):
             replaced,
             GaugeMetricFamily("sandboxd_pool_ready_guests", "Guests that wait.", now.ready_guests),
             GaugeMetricFamily("sandboxd_guests", "Guest processes, ready ones included.", now.live_guests),
+            CounterMetricFamily(
+                "sandboxd_history_set_aside", "Histories that could not be used.", now.histories_set_aside
+            ),
             GaugeMetricFamily("sandboxd_sandboxes_active", "Live sandboxes.", now.active_sandboxes),
             GaugeMetricFamily(
                 "sandboxd_executions_running", "Executions that run now.", now.running_executions

@@ -1,10 +1,13 @@
 """How long and how much history is kept, and the deletion of a user's."""
 
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import ColumnElement, Table, delete, func, or_, select
+from sqlalchemy.engine import URL
 
 from sandboxd.limits import GIB
 from sandboxd.store.records import LIVE_STATES, SandboxState
@@ -54,17 +57,32 @@ async def prune(writer: Writer, policy: RetentionPolicy, *, now: datetime | None
     return Deleted(gone_executions, gone_sandboxes, gone_queries)
 
 
-async def delete_user(writer: Writer, *, owner: str, user_id: str | None) -> Deleted:
-    """Delete all history of one user of `owner`, or with None of all of them; end what lives before."""
+async def delete_user(writer: Writer, *, owner: str | None, user_id: str | None) -> Deleted:
+    """Delete all history of one user of `owner`, with no `user_id` of all of them, with no `owner` of that
+    user with every owner; end what lives before."""
+    if owner is None and user_id is None:
+        raise ValueError("neither owner nor user")
     await writer.drain()
     counts = []
     for table in (executions, sandboxes, queries):
-        whose = [table.c.owner == owner]
-        if user_id is not None:
-            whose.append(table.c.user_id == user_id)
+        whose = [
+            column == wanted
+            for column, wanted in ((table.c.owner, owner), (table.c.user_id, user_id))
+            if wanted is not None
+        ]
         counts.append(await _delete(writer, table, whose))
     await writer.forget_journal()
     return Deleted(*counts)
+
+
+def overwrite_deleted(url: URL) -> None:
+    """Leaves nothing of what was deleted in the free pages of a SQLite file, which nobody else may have
+    open; PostgreSQL's own vacuum sees to its files."""
+    if not url.drivername.startswith("sqlite") or not url.database:
+        return
+    with closing(sqlite3.connect(url.database)) as connection:
+        connection.execute("VACUUM")
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 async def stored_bytes(writer: Writer) -> dict[tuple[str, str], int]:

@@ -1,5 +1,6 @@
 """Tells a whole SQLite file of ours from a damaged, a newer or a foreign one, and moves the others away."""
 
+import re
 import sqlite3
 import time
 from contextlib import closing
@@ -71,6 +72,14 @@ def set_aside(path: Path, problem: Problem, detail: str) -> SetAside:
         if source.exists():
             source.rename(target.with_name(target.name + suffix))
     return SetAside(problem=problem, detail=detail, path=target)
+
+
+def set_aside_before(directory: Path) -> list[Path]:
+    """Databases of this directory that were set aside at any time and are still there, oldest first."""
+    kinds = "|".join(Problem)
+    name = re.compile(rf".+\.(?:{kinds})-\d{{8}}T\d{{6}}\.\d+Z")
+    found = [path for path in directory.glob("*.*Z") if name.fullmatch(path.name)]
+    return sorted(found, key=lambda path: path.name.rpartition("-")[2])
 
 
 def _examine(connection: sqlite3.Connection, check_seconds: float) -> tuple[Problem, str] | None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import structlog
 from sqlalchemy import Table, select
+from sqlalchemy.engine import URL
 
 from sandboxd.store.database import DatabaseDamaged, parse_url
 from sandboxd.store.errors import StoreFull, StoreUnavailable
@@ -47,6 +48,11 @@ class StoreSettings:
     journal: JournalLimits = field(default_factory=JournalLimits)
     retention: RetentionPolicy = field(default_factory=RetentionPolicy)
 
+    @property
+    def database_url(self) -> URL:
+        """Where the database is."""
+        return parse_url(self.url or f"sqlite:///{self.directory / 'history.db'}")
+
 
 class Store:
     """Histories of sandboxes, executions and queries. Made by `open_store` only."""
@@ -83,8 +89,9 @@ class Store:
         await self._count_stored()
         return deleted
 
-    async def delete_user(self, *, owner: str, user_id: str | None) -> Deleted:
-        """Delete all history of one user of `owner`, or with None of all of them; end what lives before."""
+    async def delete_user(self, *, owner: str | None, user_id: str | None) -> Deleted:
+        """Delete all history of one user of `owner`, with no `user_id` of all of them, with no `owner` of
+        that user with every owner; end what lives before."""
         deleted = await delete_user(self._writer, owner=owner, user_id=user_id)
         await self._count_stored()
         return deleted
@@ -157,8 +164,7 @@ async def open_store(settings: StoreSettings) -> AsyncIterator[Store]:
 
 @asynccontextmanager
 async def _opened(settings: StoreSettings, journal: Journal) -> AsyncIterator[Store]:
-    url = parse_url(settings.url or f"sqlite:///{settings.directory / 'history.db'}")
-    opener = Opener(url, journal, [], settings.survive_power_loss)
+    opener = Opener(settings.database_url, journal, [], settings.survive_power_loss)
     database = await opener.open()
     writer: Writer | None = None
     try:

@@ -152,6 +152,19 @@ def test_doctor_finds_a_token_that_others_can_read(tmp_path: Path) -> None:
     assert f"chmod 600 {token}" in found.stdout
 
 
+def test_doctor_names_a_history_that_was_set_aside(tmp_path: Path) -> None:
+    history = tmp_path / "history"
+    history.mkdir()
+    name = "history.db.damaged-20260101T000000.000000Z"
+    (history / name).write_bytes(b"x")
+    (history / "other.Z").write_bytes(b"x")
+    found = _run("doctor", "--json", SANDBOXD_DATA_DIRECTORY=str(tmp_path), SANDBOXD_PORT="0")
+    [check] = [item for item in json.loads(found.stdout)["checks"] if item["name"] == "history"]
+    assert check["ok"]
+    assert name in check["detail"]
+    assert "other.Z" not in check["detail"]
+
+
 def test_doctor_leaves_no_control_group_behind(tmp_path: Path) -> None:
     def groups() -> set[Path]:
         return set(Path("/sys/fs/cgroup").glob("**/*sandboxd*"))

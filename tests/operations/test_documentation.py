@@ -70,6 +70,7 @@ def test_every_figure_is_documented() -> None:
         aged_zygotes=0,
         dead_zygotes=0,
         silent_zygotes=0,
+        histories_set_aside=0,
     )
     Figures(registry=registry, moment=lambda: nothing, version="1", grade="FULL")
     missing = [

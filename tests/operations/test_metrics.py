@@ -36,6 +36,7 @@ _MOMENT = Moment(
     aged_zygotes=4,
     dead_zygotes=1,
     silent_zygotes=2,
+    histories_set_aside=1,
 )
 
 
