@@ -33,6 +33,8 @@ NOISE_MIB = 1.5
 """What the memory of a server at work goes up and down by; growth below it can't be told from none."""
 P99_BAR = 1.2
 _SAMPLE_SECONDS = 2.0
+_SETTLE_SECONDS = 5.0
+"""For the ends of the last sandboxes and the pool, in other processes."""
 
 _HOSTILE = (
     "import os; os._exit(1)",
@@ -144,6 +146,13 @@ async def _load(address: str, token: str, seconds: float, tally: Tally) -> None:
                 group.create_task(_worker(client, tally, seconds))
 
 
+async def _once_of_each(address: str, token: str) -> None:
+    """What is made once, such as connections and workers, is there from now on."""
+    tally = Tally()
+    async with Client.connect(address, token=token) as client:
+        await asyncio.gather(*(work(client, tally) for _, work, _ in _MIX for _ in range(WORKERS)))
+
+
 async def _worker(client: Client, tally: Tally, seconds: float) -> None:
     names = [name for name, _, weight in _MIX for _ in range(weight)]
     kinds = {name: work for name, work, _ in _MIX}
@@ -237,12 +246,14 @@ def _server() -> Iterator[tuple[int, str, str]]:
 async def _measure(minutes: float) -> dict[str, Any]:
     samples: list[Sample] = []
     with _server() as (pid, address, token):
+        await _once_of_each(address, token)
+        await asyncio.sleep(_SETTLE_SECONDS)
         rest = _sample(pid, time.monotonic())
         tally = Tally()
         watching = asyncio.create_task(_watch(pid, tally, samples, progress=sys.stderr.isatty()))
         await _load(address, token, minutes * 60, tally)
         watching.cancel()
-        await asyncio.sleep(3)  # the last sandboxes' ends, in other processes
+        await asyncio.sleep(_SETTLE_SECONDS)
         end = _sample(pid, tally.started)
     return _figures(minutes, rest, end, samples, tally)
 

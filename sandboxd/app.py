@@ -1,13 +1,13 @@
 """The composition root: builds every object once, starts them in order, stops them in reverse."""
 
 import asyncio
-import contextlib
 import os
 import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict, replace
 from importlib.metadata import version
+from typing import TYPE_CHECKING
 
 import structlog
 from prometheus_client import CollectorRegistry
@@ -31,6 +31,7 @@ from sandboxd.isolation import credentials
 from sandboxd.metrics.counted_audit import CountedAudit
 from sandboxd.metrics.endpoint import metrics_endpoint
 from sandboxd.metrics.figures import Figures, Moment
+from sandboxd.observers import Observers, open_tracing
 from sandboxd.rpc.authentication import CallAuthenticator
 from sandboxd.rpc.checkpoints import CheckpointCalls
 from sandboxd.rpc.databases import DatabaseServicer
@@ -47,6 +48,9 @@ from sandboxd.store.store import Store, open_store
 from sandboxd.supervisor.probing import probe_host
 from sandboxd.supervisor.supervisor import Supervisor
 
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace.export import SpanExporter
+
 _log = structlog.get_logger(__name__)
 
 _HEALTH_TICK_SECONDS = 0.5
@@ -55,10 +59,13 @@ _DATABASE_SECONDS = 3.0
 
 
 @asynccontextmanager
-async def running_server(settings: Settings, *, fault_step: str = "") -> AsyncIterator[BoundAddresses]:
+async def running_server(
+    settings: Settings, *, fault_step: str = "", span_exporter: "SpanExporter | None" = None
+) -> AsyncIterator[BoundAddresses]:
     """A server that serves until the block ends; then it drains and leaves nothing behind.
 
-    `fault_step` makes a set-up step of every guest fail; only tests ask for it.
+    `fault_step` makes a set-up step of every guest fail, and `span_exporter` takes spans in place of a
+    collector; only tests ask for these.
     """
     credentials.set_dumpable(dumpable=False)  # a guest with the same uid could else read this memory
     isolation = probe_host(without=settings.without_layers)
@@ -66,6 +73,7 @@ async def running_server(settings: Settings, *, fault_step: str = "") -> AsyncIt
         if isolation.cgroups is not None:
             stack.callback(isolation.cgroups.remove)
         isolation.require(settings.floor)
+        tracing = open_tracing(settings, stack, exporter=span_exporter)
         authenticator = _authenticator(settings)
         supervisor = Supervisor(
             isolation=isolation,
@@ -100,6 +108,7 @@ async def running_server(settings: Settings, *, fault_step: str = "") -> AsyncIt
             max_queued_per_sandbox=settings.max_queued_per_sandbox,
         )
         numbers, figures = _figures(supervisor, registry, admission, store)
+        observers = Observers(figures, tracing)
         audit = CountedAudit(StoreAudit(store.queries), on_recorded=figures.query_recorded)
         gateway = await stack.enter_async_context(_database_gateway(settings, audit))
         statistics = StatisticsSource(
@@ -112,16 +121,16 @@ async def running_server(settings: Settings, *, fault_step: str = "") -> AsyncIt
             admission=admission,
             history=history,
             calls=lambda sandbox, execution: GuestCalls(gateway, sandbox=sandbox, execution_id=execution.id),
-            on_finished=figures.execution_finished,
+            on_finished=observers.execution_finished,
         )
         await started
-        server = RpcServer(
-            settings=settings,
-            servicers=_servicers(
-                settings, supervisor, registry, executions, history, statistics, gateway, audit
-            ),
-            interceptor=CallInterceptor(authenticator, on_refused=figures.call_refused),
+        interceptor = CallInterceptor(
+            authenticator, on_refused=observers.call_refused, around=observers.around_call
         )
+        servicers = _servicers(
+            settings, supervisor, registry, executions, history, statistics, gateway, audit
+        )
+        server = RpcServer(settings=settings, servicers=servicers, interceptor=interceptor)
         addresses = replace(
             await server.start(), metrics=await stack.enter_async_context(_metrics(settings, numbers))
         )
@@ -130,9 +139,7 @@ async def running_server(settings: Settings, *, fault_step: str = "") -> AsyncIt
         try:
             yield addresses
         finally:
-            health.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await health
+            await _given_up(health)
             await _drain(server, executions, grace_seconds=settings.drain_grace.total_seconds())
 
 
@@ -146,7 +153,7 @@ async def _drain(server: RpcServer, executions: Executions, *, grace_seconds: fl
 
 
 async def _given_up(task: asyncio.Task[None]) -> None:
-    """Ends a start that something else made pointless."""
+    """Ends what is of no use any more."""
     task.cancel()
     await asyncio.wait([task])
 

@@ -206,6 +206,10 @@ class Settings(BaseModel):
     metrics_host: str = "127.0.0.1"
     """Address of `metrics_port`; only loopback is taken."""
 
+    tracing: bool = False
+    """Spans of calls and executions for OpenTelemetry; needs the extra `otel`, and the standard OTEL_*
+    variables say where they go."""
+
     log_format: Literal["auto", "json", "console"] = "auto"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 

@@ -6,7 +6,8 @@ show its stack to a client.
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from typing import Any, NoReturn
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, NoReturn, TypeAlias
 
 import grpc
 import grpc.aio
@@ -26,13 +27,30 @@ _Handler = Any
 _Context = grpc.aio.ServicerContext[Any, Any]
 
 
+AroundCall: TypeAlias = Callable[[str, str], AbstractContextManager[None]]
+"""Given a method and a traceparent, which may be empty."""
+_NOTHING = nullcontext()
+
+
+def _nothing_around(_method: str, _traceparent: str) -> AbstractContextManager[None]:
+    return _NOTHING
+
+
 class CallInterceptor(grpc.aio.ServerInterceptor):
     """Authenticates, maps the error tree to status codes, and hides everything else behind INTERNAL."""
 
-    def __init__(self, authenticator: CallAuthenticator, *, on_refused: Callable[[str], None]) -> None:
-        """`on_refused` is told the reason of every call that ends with an error."""
+    def __init__(
+        self,
+        authenticator: CallAuthenticator,
+        *,
+        on_refused: Callable[[str], None],
+        around: AroundCall | None = None,
+    ) -> None:
+        """`on_refused` is told the reason of every call that ends with an error; each call runs in the
+        context that `around` makes of its method and its traceparent."""
         self._authenticator = authenticator
         self._on_refused = on_refused
+        self._around = around or _nothing_around
 
     async def intercept_service(
         self,
@@ -52,12 +70,13 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
             async def stream(request: Any, context: _Context) -> AsyncIterator[Any]:
                 ids = call_ids(_metadata(context))
-                try:
-                    await self._begin(context, ids)
-                    async for response in inner(request, context):
-                        yield response
-                except Exception as error:  # noqa: BLE001  see the module's docstring
-                    await self._end(context, error, method, ids)
+                with self._around(method, ids.traceparent):
+                    try:
+                        await self._begin(context, ids)
+                        async for response in inner(request, context):
+                            yield response
+                    except Exception as error:  # noqa: BLE001  see the module's docstring
+                        await self._end(context, error, method, ids)
 
             kind = (
                 grpc.stream_stream_rpc_method_handler
@@ -69,11 +88,12 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
         async def unary(request: Any, context: _Context) -> Any:
             ids = call_ids(_metadata(context))
-            try:
-                await self._begin(context, ids)
-                return await unary_inner(request, context)
-            except Exception as error:  # noqa: BLE001  see the module's docstring
-                await self._end(context, error, method, ids)
+            with self._around(method, ids.traceparent):
+                try:
+                    await self._begin(context, ids)
+                    return await unary_inner(request, context)
+                except Exception as error:  # noqa: BLE001  see the module's docstring
+                    await self._end(context, error, method, ids)
 
         kind_unary = (
             grpc.stream_unary_rpc_method_handler

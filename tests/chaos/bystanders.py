@@ -13,6 +13,7 @@ _AT_ONCE = 60
 def main() -> None:
     """Runs until it is killed."""
     report = Path(sys.argv[1])
+    fresh = report.with_suffix(".new")
     seen = signalled = 0
     living: set[int] = set()
     while True:
@@ -26,7 +27,8 @@ def main() -> None:
         living.discard(pid)
         seen += 1
         signalled += os.WIFSIGNALED(status)
-        report.write_text(f"{seen} {signalled}")
+        fresh.write_text(f"{seen} {signalled}")
+        fresh.replace(report)
 
 
 main()
