@@ -6,6 +6,7 @@ cgroup-v2.rst, scheduler/sched-bwc.rst of the kernel's documentation.
 """
 
 import contextlib
+import fcntl
 import os
 import time
 from collections.abc import Iterable
@@ -144,6 +145,14 @@ class CgroupTree:
     def __init__(self, roots: dict[str, Path], *, version: int) -> None:
         self._roots = roots
         self.version = version
+        self._holds: list[int] = []
+
+    def hold(self) -> None:
+        """Shows other servers that this one lives, also those that can't see its process id."""
+        for root in set(self._roots.values()):
+            descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            self._holds.append(descriptor)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
     def create(self, name: str, limits: CgroupLimits) -> Cgroup:
         """A limited, empty group; an OSError leaves nothing behind."""
@@ -166,6 +175,8 @@ class CgroupTree:
             for child in _directories(root):
                 _remove(child)
             _remove(root)
+        while self._holds:
+            os.close(self._holds.pop())
 
 
 def open_tree(*, sweep: bool = True) -> CgroupTree:
@@ -198,6 +209,7 @@ def _make_tree(parents: dict[str, Path], *, version: int) -> CgroupTree:
         root.mkdir(exist_ok=True)
     tree = CgroupTree(roots, version=version)
     try:
+        tree.hold()
         if version == 2:
             _write(roots["memory"] / "cgroup.subtree_control", "+memory +cpu")
         trial = tree.create("probe", CgroupLimits(memory_bytes=1 << 26, cpu_percent=50))
@@ -251,10 +263,25 @@ def _sweep(parents: Iterable[Path]) -> None:
     for parent in set(parents):
         for root in parent.glob("sandboxd-*"):
             pid = root.name.removeprefix("sandboxd-")
-            if pid.isdigit() and not Path(f"/proc/{pid}").exists():
+            # A server in another pid namespace has no entry in our /proc.
+            if pid.isdigit() and not Path(f"/proc/{pid}").exists() and not _is_held(root):
                 for child in _directories(root):
                     _remove(child, tries=1)
                 _remove(root, tries=1)
+
+
+def _is_held(root: Path) -> bool:
+    try:
+        descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return True  # gone meanwhile
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
 
 
 def _directories(root: Path) -> list[Path]:

@@ -63,7 +63,14 @@ def test_groups_of_dead_servers_are_swept_and_those_of_living_ones_are_not(tmp_p
     dead, alive, other = (tmp_path / name for name in ("sandboxd-4194304", "sandboxd-1", "sandboxd-host"))
     for directory in (dead / "guest-1", alive / "guest-1", other):
         directory.mkdir(parents=True)
+    unseen = tmp_path / "sandboxd-4194303"  # lives in another pid namespace
+    unseen.mkdir()
+    tree = CgroupTree({"memory": unseen}, version=2)
+    tree.hold()
     cgroups._sweep([tmp_path])
+    assert unseen.exists()
+    tree.remove()
+    assert not unseen.exists()
     assert not dead.exists()
     assert (alive / "guest-1").exists()
     assert other.exists()
