@@ -34,6 +34,7 @@ NOISE_MIB = 1.5
 P99_BAR = 1.2
 _SAMPLE_SECONDS = 2.0
 _SETTLE_SECONDS = 5.0
+_SETTLE_AT_MOST_SECONDS = 30.0
 """For the ends of the last sandboxes and the pool, in other processes."""
 
 _HOSTILE = (
@@ -177,8 +178,26 @@ def _sample(pid: int, started: float) -> Sample:
         zygote_mib=_resident_mib(zygotes[0]) if zygotes else 0.0,
         descriptors=len(os.listdir(f"/proc/{pid}/fd")),
         processes=len(below),
-        groups=sum(1 for root in Path("/sys/fs/cgroup").glob(f"**/sandboxd-{pid}/guest-*") if root.is_dir()),
+        groups=sum(len(_names(root)) for root in _group_roots(pid)),
     )
+
+
+def _group_roots(pid: int) -> list[str]:
+    """Where the server's control groups are, one a controller: below its own."""
+    found = []
+    for line in _read(f"/proc/{pid}/cgroup").decode().splitlines():
+        _, controllers, path = line.split(":", 2)
+        mounts = {controllers, controllers.split(",")[0]}
+        found += [f"/sys/fs/cgroup/{mount}{path}/sandboxd-{pid}" for mount in mounts]
+    return found
+
+
+def _names(directory: str) -> list[str]:
+    """What of the guests is in a directory; nothing of one that is gone."""
+    try:
+        return [name for name in os.listdir(directory) if name.startswith("guest-")]
+    except OSError:
+        return []
 
 
 def _read(path: str) -> bytes:
@@ -200,6 +219,16 @@ def _descendants(pid: int) -> list[int]:
     for child in _read(f"/proc/{pid}/task/{pid}/children").split():
         found += [int(child), *_descendants(int(child))]
     return found
+
+
+async def _settled(pid: int, tally: Tally, rest: Sample) -> Sample:
+    """After the last sandboxes' ends, and the end of a zygote that had just been replaced for its age."""
+    deadline = time.monotonic() + _SETTLE_AT_MOST_SECONDS
+    while True:
+        await asyncio.sleep(_SETTLE_SECONDS)
+        now = _sample(pid, tally.started)
+        if now.processes <= rest.processes or time.monotonic() > deadline:
+            return now
 
 
 async def _watch(pid: int, tally: Tally, samples: list[Sample], *, progress: bool) -> None:
@@ -252,9 +281,10 @@ async def _measure(minutes: float) -> dict[str, Any]:
         tally = Tally()
         watching = asyncio.create_task(_watch(pid, tally, samples, progress=sys.stderr.isatty()))
         await _load(address, token, minutes * 60, tally)
+        if watching.done():
+            watching.result()
         watching.cancel()
-        await asyncio.sleep(_SETTLE_SECONDS)
-        end = _sample(pid, tally.started)
+        end = await _settled(pid, tally, rest)
     return _figures(minutes, rest, end, samples, tally)
 
 

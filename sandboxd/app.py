@@ -24,10 +24,10 @@ from sandboxd.database.gateway import DatabaseGateway
 from sandboxd.database.guest_calls import GuestCalls
 from sandboxd.database.sample import build_sqlite
 from sandboxd.database.store_audit import StoreAudit
+from sandboxd.early import EarlyStart, early_start
 from sandboxd.executions.admission import Admission
 from sandboxd.executions.history import ExecutionHistory
 from sandboxd.executions.service import Executions
-from sandboxd.isolation import credentials
 from sandboxd.metrics.counted_audit import CountedAudit
 from sandboxd.metrics.endpoint import metrics_endpoint
 from sandboxd.metrics.figures import Figures, Moment
@@ -45,7 +45,6 @@ from sandboxd.sandboxes.branching import Branching
 from sandboxd.sandboxes.registry import SandboxRegistry
 from sandboxd.settings import Settings
 from sandboxd.store.store import Store, open_store
-from sandboxd.supervisor.probing import probe_host
 from sandboxd.supervisor.supervisor import Supervisor
 
 if TYPE_CHECKING:
@@ -60,31 +59,23 @@ _DATABASE_SECONDS = 3.0
 
 @asynccontextmanager
 async def running_server(
-    settings: Settings, *, fault_step: str = "", span_exporter: "SpanExporter | None" = None
+    settings: Settings,
+    *,
+    early: EarlyStart | None = None,
+    fault_step: str = "",
+    span_exporter: "SpanExporter | None" = None,
 ) -> AsyncIterator[BoundAddresses]:
     """A server that serves until the block ends; then it drains and leaves nothing behind.
 
-    `fault_step` makes a set-up step of every guest fail, and `span_exporter` takes spans in place of a
-    collector; only tests ask for these.
+    It goes on from `early`, where that was begun. `fault_step` makes a set-up step of every guest fail, and
+    `span_exporter` takes spans in place of a collector; only tests ask for these.
     """
-    credentials.set_dumpable(dumpable=False)  # a guest with the same uid could else read this memory
-    isolation = probe_host(without=settings.without_layers)
     async with AsyncExitStack() as stack:
-        if isolation.cgroups is not None:
-            stack.callback(isolation.cgroups.remove)
-        isolation.require(settings.floor)
+        if early is None:
+            early = await stack.enter_async_context(early_start(settings, fault_step=fault_step))
+        supervisor = early.supervisor
         tracing = open_tracing(settings, stack, exporter=span_exporter)
         authenticator = _authenticator(settings)
-        supervisor = Supervisor(
-            isolation=isolation,
-            default_limits=settings.default_limits,
-            pool_size=settings.pool_size,
-            zygote_max_age=settings.zygote_max_age,
-            fault_step=fault_step,
-        )
-        stack.push_async_callback(supervisor.close)
-        started = asyncio.create_task(supervisor.start())  # a second or two, in another process
-        stack.push_async_callback(_given_up, started)
         store = await stack.enter_async_context(open_store(settings.store_settings))
         ledger = QuotaLedger(
             default=settings.user_quotas,
@@ -123,7 +114,7 @@ async def running_server(
             calls=lambda sandbox, execution: GuestCalls(gateway, sandbox=sandbox, execution_id=execution.id),
             on_finished=observers.execution_finished,
         )
-        await started
+        await early.started
         interceptor = CallInterceptor(
             authenticator, on_refused=observers.call_refused, around=observers.around_call
         )
@@ -139,7 +130,8 @@ async def running_server(
         try:
             yield addresses
         finally:
-            await _given_up(health)
+            health.cancel()
+            await asyncio.wait([health])
             await _drain(server, executions, grace_seconds=settings.drain_grace.total_seconds())
 
 
@@ -150,12 +142,6 @@ async def _drain(server: RpcServer, executions: Executions, *, grace_seconds: fl
     await executions.close(grace_seconds=grace_seconds)
     await stopping
     _log.info("server.stopped")
-
-
-async def _given_up(task: asyncio.Task[None]) -> None:
-    """Ends what is of no use any more."""
-    task.cancel()
-    await asyncio.wait([task])
 
 
 def _figures(
@@ -274,7 +260,9 @@ async def _follow_health(server: RpcServer, supervisor: Supervisor) -> None:
             await server.serving(serving)
 
 
-async def run_server(settings: Settings, *, started: Callable[[BoundAddresses], None] | None = None) -> None:
+async def run_server(
+    settings: Settings, *, early: EarlyStart, started: Callable[[BoundAddresses], None] | None = None
+) -> None:
     """Serves until SIGTERM or SIGINT; a second one ends the drain at once."""
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
@@ -287,7 +275,7 @@ async def run_server(settings: Settings, *, started: Callable[[BoundAddresses], 
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
-    async with running_server(settings) as addresses:
+    async with running_server(settings, early=early) as addresses:
         if started:
             started(addresses)
         await stop.wait()

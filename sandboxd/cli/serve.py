@@ -53,7 +53,7 @@ def command(
 def _run(settings: "Settings", *, as_json: bool) -> None:
     import uvloop
 
-    from sandboxd.app import run_server
+    from sandboxd.early import serve
 
     def started(addresses: "BoundAddresses") -> None:
         facts = _facts(settings, addresses)
@@ -65,7 +65,7 @@ def _run(settings: "Settings", *, as_json: bool) -> None:
                 say(f"{name.replace('_', ' '):>12}: {value}")
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:  # more calls a second
-        runner.run(run_server(settings, started=started))
+        runner.run(serve(settings, started=started))
 
 
 def _facts(settings: "Settings", addresses: "BoundAddresses") -> dict[str, Any]:

@@ -174,8 +174,7 @@ class GuestProcess:
         """The zygote's report of the exit status and the CPU time."""
         self._status = status
         self._cpu_nanos = cpu_nanos
-        if not self._reaped.done():
-            self._reaped.set_result(None)
+        self._reaped.set_result(None)
 
     # --- talking ---------------------------------------------------------------------------------
 

@@ -23,7 +23,7 @@ from tests.chaos.model import Bar, Case, NotRun, Watch
 from tests.chaos.watching import checked_server, since, until
 from tests.store.examples import KEEP_ALL, an_execution, an_outcome
 from tests.store.failing_writes import FailingWrites
-from tests.store.injuries import INJURIES
+from tests.store.injuries import INJURIES, without_wal
 from tests.support.serving import Serving, serving
 
 _DISK_BYTES = 24 << 20
@@ -186,6 +186,26 @@ def _expect_set_aside(watch: Watch, database: Path, log: bytes) -> None:
         path.unlink()
 
 
+def _wal_gone(watch: Watch) -> None:
+    """A killed server leaves much of its history in the log of the database: the journal has it too."""
+    ledger = Ledger()
+    with tempfile.TemporaryDirectory(prefix="sandboxd-chaos-") as directory:
+        data = Path(directory) / "data"
+        for _ in watch.rounds():
+            with serving(data_directory=str(data), sample_database=False) as server:
+                for _ in range(20):
+                    ledger.quick(server, "print('w' * 500)")
+                server.process.kill()
+                server.process.wait()
+                server.channel.close()
+            without_wal(data / "history/history.db")
+            started = time.monotonic()
+            with serving(data_directory=str(data), sample_database=False) as server:
+                watch.measure("starts", since(started))
+                ledger.check(watch, server, None)
+                server.channel.close()
+
+
 def _damaged_while_running(watch: Watch) -> None:
     """The file is replaced by a damaged one, as a careless restore would: nothing acknowledged is lost."""
     with (
@@ -256,6 +276,11 @@ CASES = (
         run=_every_nth_write_fails,
     ),
     *(_damaged(name, injure) for name, injure in INJURIES.items()),
+    Case(
+        row="L", what="at start: no write-ahead log", rounds=20, quick_rounds=2,
+        bars=(Bar(name="starts", most=5.0),),
+        run=_wal_gone,
+    ),
     Case(
         row="L", what="while the server runs", rounds=20, quick_rounds=5,
         bars=(Bar(name="healed", most=5.0),),

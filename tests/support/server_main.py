@@ -5,17 +5,18 @@ import json
 import os
 import signal
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sandboxd import logs
-from sandboxd.app import run_server, running_server
+from sandboxd import early, logs
 from sandboxd.isolation import mounts, runtime_files, syscalls
-from sandboxd.rpc.server import BoundAddresses
 from sandboxd.settings import Settings, load_settings
 from sandboxd.supervisor.probing import IsolationInsufficient
 
+if TYPE_CHECKING:
+    from sandboxd.rpc.server import BoundAddresses
 
-def _announce(settings: Settings, addresses: BoundAddresses) -> None:
+
+def _announce(settings: Settings, addresses: "BoundAddresses") -> None:
     token = settings.token_path.read_text().strip()
     print(json.dumps({"tcp": addresses.tcp, "token": token}), flush=True)
 
@@ -23,8 +24,10 @@ def _announce(settings: Settings, addresses: BoundAddresses) -> None:
 async def _serve(given: dict[str, Any], *, fault_step: str) -> None:
     settings = load_settings(environment={}, **given)
     if not fault_step:
-        await run_server(settings, started=lambda addresses: _announce(settings, addresses))
+        await early.serve(settings, started=lambda addresses: _announce(settings, addresses))
         return
+    from sandboxd.app import running_server
+
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     async with running_server(settings, fault_step=fault_step) as addresses:
