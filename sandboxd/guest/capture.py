@@ -17,8 +17,8 @@ class _DescriptorWriter(io.RawIOBase):
     def __init__(self, descriptor: int) -> None:
         super().__init__()
         self._descriptor = descriptor
-        self.written_bytes = 0
-        """All that was ever written here."""
+        self.written = [0]
+        """One number: the bytes written here since it was last replaced."""
 
     def writable(self) -> bool:
         return True
@@ -31,7 +31,7 @@ class _DescriptorWriter(io.RawIOBase):
         written = 0
         while written < len(view):
             written += os.write(self._descriptor, view[written:])
-        self.written_bytes += written
+        self.written[0] += written
         return written
 
 
@@ -58,17 +58,19 @@ class Output:
             setattr(sys, f"__{name}__", self._streams[name])
 
     def write_through(self, on: bool) -> None:  # noqa: FBT001  one question, one answer
-        """Whether each write reaches stdout's descriptor at once, so that `stdout_counter` is exact."""
+        """Whether each write reaches stdout's descriptor at once, so that `stdout_count` is exact."""
         stream: Any = self._streams["stdout"]
         if not stream.closed:
             stream.reconfigure(write_through=on)
 
-    def stdout_counter(self) -> Callable[[], int]:
-        """A quick way to ask, many times, how many bytes reached stdout's descriptor from now on."""
+    def stdout_count(self) -> list[int]:
+        """The bytes that reach stdout's descriptor from now on: one number, always up to date, to be looked
+        at without a call."""
         stream: Any = self._streams["stdout"]
-        writer = None if stream.closed else stream.buffer
-        start = 0 if writer is None else writer.written_bytes
-        return lambda: 0 if writer is None else writer.written_bytes - start
+        count = [0]
+        if not stream.closed:
+            stream.buffer.written = count
+        return count
 
     def flush(self, run: Callable[[Callable[[], None]], None]) -> None:
         """Flushes both through `run`; what cannot be written is lost, as with any closed pipe."""

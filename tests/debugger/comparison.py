@@ -11,7 +11,7 @@ from tests.debugger.reference import Seen, plain_copy, reference_run
 def traced_lines(traced: Any) -> list[Seen]:
     """The LINE steps of a traced run, read back from its encoded batches."""
     names = list(traced.run.recorder.names)
-    codes = traced.run.recorder.codes
+    codes = traced.run.recorder.tracking.codes
     cache: dict[bytes, Any] = {}
     found = []
     for state, row in traced.run.trace.walk():

@@ -57,10 +57,12 @@ class Traced:
 
 
 class _Counting(io.StringIO):
-    written = 0
+    def __init__(self) -> None:
+        super().__init__()
+        self.written = [0]
 
     def write(self, text: str) -> int:
-        self.written += len(text.encode("utf-8", "backslashreplace"))
+        self.written[0] += len(text.encode("utf-8", "backslashreplace"))
         return super().write(text)
 
 
@@ -112,7 +114,7 @@ def trace_program(
             source=plan,
             code=code,
             line=host,
-            stdout_size=lambda: out.written,
+            stdout=out.written,
         )
         install_value_hook(variables, run)
         recursion = sys.getrecursionlimit()

@@ -92,7 +92,7 @@ class Control:
         quiet = self.stepping.mode == "continue"
         if self._breakpoints_only and quiet and not self.stepping.pause and not self._entry:
             self._watching_only = True
-            self._recorder.forget_frames()
+            self._recorder.tracking.forget_all()
             self._recorder.watch_only(frozenset(self.stepping.breakpoints))
 
     def _watch_all(self) -> None:
@@ -167,7 +167,7 @@ class Control:
         writer = self._writer()
         notes = [stop.note] if stop.note else []
         payload = stopped(writer, state, row, reason=stop.reason, known=self._known, notes=notes)
-        self._report(payload, stop.reason, step[7])
+        self._report(payload, stop.reason, step[5])
         past = Past(self._trace, self.stepping, row.step)
         while True:
             command = self._line.next_command(wait=True)
@@ -218,7 +218,7 @@ class Control:
         if past.step == past.present:
             state, row = self._present(step)
             self._report(
-                stopped(self._writer(), state, row, reason=reason, known=self._known), reason, step[7]
+                stopped(self._writer(), state, row, reason=reason, known=self._known), reason, step[5]
             )
         else:
             self._show_past(past, reason)
@@ -335,14 +335,14 @@ class Control:
         if row is None:
             raise QueryFailed("no trace is kept")
         state, self._folded_at, self._last_row = self._folded, total, row
-        row.result = step[6]
+        row.result = step[4]
         return state, row
 
     def _writer(self) -> StepWriter:
         recorder = self._recorder
         return StepWriter(
             names=list(recorder.names),
-            codes=recorder.codes,
+            codes=recorder.tracking.codes,
             max_variables=recorder.options.values.max_variables,
         )
 

@@ -14,7 +14,7 @@ INTEGER, OTHER, UNBOUND = 1, 2, 3
 """`ChangeKind` on the wire."""
 Change = tuple[int, int, Any]
 """Id of the name, kind, and an int, the body of a `Change` or None."""
-_INT64 = 1 << 63
+INT64 = 1 << 63
 _MAX_KEPT_TEXT = 1024
 GLOBAL = b"\x28\x01"
 """`is_global` of a `Change`."""
@@ -46,6 +46,11 @@ class Differ:
         self.picture_bytes = 0
         """Bytes of pictures made, for who decides how many steps fit a message."""
 
+    def take_picture_bytes(self) -> int:
+        """Bytes of pictures made since this was last asked."""
+        made, self.picture_bytes = self.picture_bytes, 0
+        return made
+
     def function(
         self, state: FrameState, frame: types.FrameType, executed: StatementPlan, *, foreign: bool
     ) -> list[Change] | None:
@@ -65,11 +70,11 @@ class Differ:
                 continue
             known += 1
             # Inlined because most changes are of this kind: a call would cost a third of the step.
-            if type(value) is int and -_INT64 <= value < _INT64 and not watched:
+            if type(value) is int and -INT64 <= value < INT64 and not watched:
                 snap[name] = value
                 found: list[Change] | None = [(ids.get(name) or self._name_id(name), INTEGER, value)]
             else:
-                found = self._look(snap, name, value, old, executed, foreign)
+                found = self._look(state, name, value, old, executed, foreign)
             if found is not None:
                 changes = found if changes is None else changes + found
         if known < len(snap):
@@ -97,22 +102,30 @@ class Differ:
             old = snap.get(name, MISSING)
             if value is old:
                 continue
-            if type(value) is int and -_INT64 <= value < _INT64 and not watched:  # inlined, as above
+            if type(value) is int and -INT64 <= value < INT64 and not watched:  # inlined, as above
                 snap[name] = value
                 found: list[Change] | None = [(ids.get(name) or self._name_id(name), INTEGER, value)]
             elif value is MISSING:
                 found = [self._unbind(snap, name)]
             else:
-                found = self._look(snap, name, value, old, executed, foreign)
+                found = self._look(state, name, value, old, executed, foreign)
             if found is not None:
                 changes = found if changes is None else changes + found
         if changes is not None and names is None and (len(changes) > 1 or changes[0][1] != INTEGER):
             changes += self._aliases(snap, variables, changes)
         return changes
 
+    def scalar_change(self, name: str, value: Any) -> list[Change] | None:
+        """What a known variable's new value is told as; None when it is not simply kept."""
+        if not _is_kept_whole(value):
+            return None
+        picture = bytes_field(2, self._renderer.render(value))
+        self.picture_bytes += len(picture)
+        return [(self._ids[name], OTHER, picture)]
+
     def _look(
         self,
-        snap: dict[str, Any],
+        state: FrameState,
         name: str,
         value: Any,
         old: Any,
@@ -120,8 +133,8 @@ class Differ:
         foreign: bool,  # noqa: FBT001
     ) -> list[Change] | None:
         kind = type(value)
-        if kind is int and -_INT64 <= value < _INT64:
-            snap[name] = value
+        if kind is int and -INT64 <= value < INT64:
+            state.snap[name] = value
             return [(self._name_id(name), INTEGER, value)] if self._wanted(name) else None
         if type(old) is Mark and old.address == id(value):
             named = name in executed.names
@@ -129,7 +142,7 @@ class Differ:
                 return None
             bodies = find_changes(old, value, self._renderer, deep=foreign or named, shown=self._shown)
         else:
-            bodies = self._bind(snap, name, value)
+            bodies = self._bind(state, name, value)
         if bodies is None or not self._wanted(name):
             return None
         number = self._name_id(name)
@@ -137,17 +150,18 @@ class Differ:
             self.picture_bytes += len(body)
         return [(number, OTHER, body) for body in bodies]
 
-    def _bind(self, snap: dict[str, Any], name: str, value: Any) -> list[bytes] | None:
+    def _bind(self, state: FrameState, name: str, value: Any) -> list[bytes] | None:
+        snap = state.snap
         if is_hidden_value(value) or id(value) in self._hidden:
             snap[name] = value
             return None
         if len(snap) >= self._max_variables and name not in snap:
             self.left_out += 1
             return None
-        kind = type(value)
-        if id(kind) in SCALARS and not (kind in (str, bytes) and len(value) > _MAX_KEPT_TEXT):
+        if _is_kept_whole(value):
             snap[name] = value
             return [bytes_field(2, self._renderer.render(value))]
+        state.found_object()
         mark = snap[name] = Mark(value, self._renderer)
         return [bytes_field(2, mark.picture)]
 
@@ -176,6 +190,11 @@ class Differ:
             bodies = find_changes(mark, value, self._renderer, deep=True, shown=self._shown)
             found += [(number, OTHER, body) for body in bodies or ()]
         return found
+
+
+def _is_kept_whole(value: Any) -> bool:
+    kind = type(value)
+    return id(kind) in SCALARS and not ((kind is str or kind is bytes) and len(value) > _MAX_KEPT_TEXT)
 
 
 def as_global(change: Change) -> Change:

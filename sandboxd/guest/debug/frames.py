@@ -2,10 +2,12 @@
 
 import threading
 import types
+from collections.abc import Sequence
 from typing import Any
 
 from sandboxd.guest.debug.changes import Mark
 from sandboxd.guest.debug.plan import CodePlan
+from sandboxd.guest.debug.scopes import is_hidden_name
 
 
 class _Missing:
@@ -18,14 +20,16 @@ class _Missing:
 
 
 MISSING = _Missing()
+NEVER = -1
+"""No activity counter ever has this value."""
 
 
 class FrameState:
     """One call of user code. Holds no reference to the frame: that would keep its objects alive."""
 
     __slots__ = (
-        "activity", "address", "caller", "depth", "line_seen", "number", "plan", "raw_line", "resumed",
-        "skipped", "snap", "statement", "step", "thread", "thrown", "watch",
+        "activity", "address", "caller", "depth", "looked_at", "number", "place", "plan", "quick", "raw_line",
+        "resumed", "skipped", "snap", "statement", "statement_of", "thread", "thrown", "variables", "watch",
     )  # fmt: skip
 
     def __init__(
@@ -37,6 +41,7 @@ class FrameState:
         caller: "FrameState | None",
         depth: int,
         thread: int,
+        variables: dict[str, Any] | None = None,
     ) -> None:
         self.number = number
         self.plan = plan
@@ -44,21 +49,33 @@ class FrameState:
         self.caller = caller
         self.depth = depth
         self.thread = thread
+        self.place = (number, depth, thread)
+        """As steps tell it; a generator may go on at another depth."""
+        self.variables = variables
+        """The module's dict; None for a function, whose variables are asked of the frame."""
         self.snap: dict[str, Any] = {}
         """Known variables: objects of plain types themselves, a Mark for all others."""
         self.watch: list[str] = []
         """Names to look at; only for a module's frame, whose variables are the session's."""
+        self.looked_at: dict[int, tuple[str, ...]] = plan.stores
+        """By statement: the names it may have bound, where nothing else can have changed."""
+        self.statement_of: Sequence[int] = plan.statement_of
         self.statement = 0
         self.raw_line = 0
-        self.step = 0
-        self.activity = -1
+        self.activity = NEVER
         """Value of the recorder's activity counter at this frame's last step."""
+        self.quick = NEVER
+        """The same where the next line may be recorded the quick way."""
         self.resumed = False
         """The next event may repeat the line of the suspension."""
         self.thrown = False
         """Resumed by an exception, and no line has run since."""
         self.skipped = True
         """Statements ran since the last diff that left no step: anything may have changed."""
+
+    def found_object(self) -> None:
+        """A variable holds an object with parts: from now on calls may change it unseen."""
+        self.looked_at = self.plan.quiet_stores
 
 
 class ThreadState(threading.local):
@@ -70,14 +87,9 @@ class ThreadState(threading.local):
         """Counted from 1; 0 until the thread is met."""
 
 
-def is_hidden_name(name: str) -> bool:
-    """Whether a variable is the language's own, such as `__module__`."""
-    return (name[:2] == "__" and name != "__result__") or name[:1] == "<"
-
-
 def is_hidden_value(value: Any) -> bool:
     """Whether a variable is shown to nobody: imported modules say nothing about a step."""
     return type(value) is types.ModuleType
 
 
-__all__ = ["MISSING", "FrameState", "Mark", "ThreadState", "is_hidden_name", "is_hidden_value"]
+__all__ = ["MISSING", "NEVER", "FrameState", "Mark", "ThreadState", "is_hidden_name", "is_hidden_value"]

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from sandboxd.guest.debug.plan import is_skipped
+from sandboxd.guest.debug.quick import make_line
 from sandboxd.guest.debug.recorder import Recorder
 
 _TOOL_NAME = "sandboxd"
@@ -20,6 +21,7 @@ class MonitoringHook:
 
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
+        self._line = make_line(recorder)
         self._monitoring: Any = sys.monitoring  # type: ignore[attr-defined,unused-ignore]  # from 3.12 on
         self._tool: int = self._monitoring.DEBUGGER_ID
         self._codes: list[types.CodeType] = []
@@ -42,7 +44,7 @@ class MonitoringHook:
         monitoring.use_tool_id(self._tool, _TOOL_NAME)
         events = monitoring.events
         for event, callback in (
-            (events.LINE, self._on_line),
+            (events.LINE, self._line_callback()),
             (events.PY_START, self._on_start),
             (events.PY_RETURN, self._on_return),
             (events.PY_YIELD, self._on_yield),
@@ -76,6 +78,8 @@ class MonitoringHook:
         self._only = lines
         if monitoring.get_tool(self._tool) != _TOOL_NAME:
             return
+        on_line = self._line_callback() if lines is None else self._on_watched_line
+        monitoring.register_callback(self._tool, monitoring.events.LINE, on_line)
         if lines is None:
             monitoring.set_events(self._tool, self._global_events)
             for code in self._codes:
@@ -87,7 +91,7 @@ class MonitoringHook:
         awaits = control is not None and control.awaits_exceptions
         monitoring.set_events(self._tool, monitoring.events.RAISE if awaits else 0)
         for code in self._codes:
-            plan = self._recorder.plan_for(code)
+            plan = self._recorder.tracking.plan_for(code)
             holds = plan is not None and not lines.isdisjoint(plan.statements)
             monitoring.set_local_events(self._tool, code, monitoring.events.LINE if holds else 0)
         monitoring.restart_events()
@@ -112,7 +116,7 @@ class MonitoringHook:
 
     def _watch_one(self, code: types.CodeType) -> None:
         events = self._local_events
-        jumps = _one_line_jumps(code, self._recorder.plan_for(code))
+        jumps = _one_line_jumps(code, self._recorder.tracking.plan_for(code))
         if jumps:
             self._jumps[id(code)] = jumps
             events |= self._monitoring.events.JUMP | self._monitoring.events.BRANCH
@@ -130,24 +134,33 @@ class MonitoringHook:
 
     # --- callbacks ----------------------------------------------------------------------------
 
-    def _on_line(self, code: types.CodeType, line: int) -> Any:
-        if self._only is not None and not self._is_hit(code, line, _get_frame(1)):
+    def _line_callback(self) -> Callable[[types.CodeType, int], Any]:
+        record, get_frame = self._line, _get_frame
+
+        def on_line(_code: types.CodeType, line: int) -> None:
+            record(get_frame(1), line)
+
+        return on_line
+
+    def _on_watched_line(self, code: types.CodeType, line: int) -> Any:
+        """While only some statements are looked at."""
+        if not self._is_hit(code, line, _get_frame(1)):
             return None if self._holds(code, line) else self._monitoring.DISABLE
         self._recorder.line(_get_frame(1), line)
         return None
 
     def _holds(self, code: types.CodeType, line: int) -> bool:
-        plan = self._recorder.plan_for(code)
+        plan = self._recorder.tracking.plan_for(code)
         return plan is not None and self._only is not None and plan.statement_at(line) in self._only
 
     def _is_hit(self, code: types.CodeType, line: int, frame: types.FrameType) -> bool:
-        plan, control = self._recorder.plan_for(code), self._recorder.control
+        plan, control = self._recorder.tracking.plan_for(code), self._recorder.control
         if plan is None or control is None or not self._holds(code, line):
             return False
         return control.hits(plan.statement_at(line), plan.source.label, frame)
 
     def _on_start(self, code: types.CodeType, _offset: int) -> Any:
-        plan = self._recorder.plan_for(code)
+        plan = self._recorder.tracking.plan_for(code)
         if plan is None:
             return self._monitoring.DISABLE
         if not self._monitoring.get_local_events(self._tool, code):

@@ -3,10 +3,10 @@
 import ast
 import dis
 import types
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from sandboxd.guest.debug.scopes import comprehension_names
+from sandboxd.guest.debug.scopes import comprehension_names, is_hidden_name
 
 VALUE_HOOK = "<expression value>"
 """Name under which expression statements find the tracer. No program can spell it."""
@@ -24,6 +24,7 @@ _CHANGING = frozenset(
     }
 )
 _CALLING = ("CALL", "SEND", "BEFORE_WITH", "BEFORE_ASYNC_WITH", "WITH_EXCEPT_START", "FOR_ITER")
+_BINDING = ("STORE_FAST", "STORE_NAME", "STORE_DEREF", "STORE_GLOBAL", "DELETE_", "LOAD_FAST_AND_CLEAR")
 _REFLECTIVE = frozenset({"exec", "eval", "globals", "locals", "vars", "setattr", "delattr", "__import__"})
 _STARTS = (ast.stmt, ast.excepthandler, ast.match_case)
 
@@ -106,8 +107,8 @@ class CodePlan:
     source: SourcePlan
     is_module: bool
     is_class: bool
-    statement_of: list[int] | None
-    """Statement of each raw line, None when each line is a step."""
+    statement_of: Sequence[int]
+    """Statement of each raw line; the line itself when each line is a step."""
     stored_globals: tuple[str, ...] = ()
     used_globals: frozenset[str] = frozenset()
     hidden: frozenset[str] = frozenset()
@@ -115,6 +116,10 @@ class CodePlan:
     reflective: bool = False
     """Whether it can bind globals that it does not name."""
     statements: dict[int, StatementPlan] = field(default_factory=dict)
+    stores: dict[int, tuple[str, ...]] = field(default_factory=dict)
+    """By statement, the variables of its own that it may bind."""
+    quiet_stores: dict[int, tuple[str, ...]] = field(default_factory=dict)
+    """The same without statements that may change an object in place."""
     bytecode: bytes = b""
 
     def statement(self, line: int) -> StatementPlan:
@@ -123,7 +128,7 @@ class CodePlan:
 
     def statement_at(self, line: int) -> int:
         """The step that a raw line belongs to."""
-        return line if self.statement_of is None else self.statement_of[line]
+        return self.statement_of[line]
 
     @property
     def name(self) -> str:
@@ -144,31 +149,36 @@ def make_code_plan(code: types.CodeType, source: SourcePlan, *, by_line: bool) -
         source=source,
         is_module=code.co_name == "<module>",
         is_class=not code.co_flags & 0x3 and code.co_name != "<module>",
-        statement_of=None if by_line else _statement_list(code, source),
+        statement_of=_statement_list(code, source, by_line=by_line),
         hidden=source.comprehension_names(code),
         bytecode=code.co_code,
     )
-    _read_instructions(plan, by_line=by_line)
+    _read_instructions(plan)
     return plan
 
 
-def _statement_list(code: types.CodeType, source: SourcePlan) -> list[int]:
+def _statement_list(code: types.CodeType, source: SourcePlan, *, by_line: bool) -> Sequence[int]:
     last = max((line or 0 for _start, _end, line in code.co_lines()), default=0)
-    return [source.statement(line) for line in range(last + 2)]
+    return range(last + 2) if by_line else [source.statement(line) for line in range(last + 2)]
 
 
-def _read_instructions(plan: CodePlan, *, by_line: bool) -> None:
+def _read_instructions(plan: CodePlan) -> None:
     names: dict[int, set[str]] = {}
+    bound: dict[int, list[str]] = {}
     changes: set[int] = set()
     calls: set[int] = set()
     stored: list[str] = []
     used: set[str] = set()
+    anywhere = _bound_by_skipped_code(plan.code)
     for instruction in dis.get_instructions(plan.code):
         line = instruction.positions.lineno if instruction.positions else None
+        operation, argument = instruction.opname, instruction.argval
+        if operation.startswith(_BINDING):
+            binds = _names_in(operation, argument)
+            (anywhere if line is None else bound.setdefault(plan.statement_of[line], [])).extend(binds)
         if line is None:
             continue
-        key = line if by_line or plan.statement_of is None else plan.source.statement(line)
-        operation, argument = instruction.opname, instruction.argval
+        key = plan.statement_of[line]
         seen = names.setdefault(key, set())
         if operation.startswith("LOAD_") or "LOAD_FAST" in operation:
             found = _names_in(operation, argument)
@@ -191,10 +201,26 @@ def _read_instructions(plan: CodePlan, *, by_line: bool) -> None:
         key: StatementPlan(names=frozenset(seen), changes=key in changes, calls=key in calls)
         for key, seen in names.items()
     }
+    plan.stores = {key: _shown(plan, [*bound.get(key, ()), *anywhere]) for key in names}
+    plan.quiet_stores = {key: binds for key, binds in plan.stores.items() if key not in changes}
+
+
+def _shown(plan: CodePlan, names: list[str]) -> tuple[str, ...]:
+    kept = (name for name in dict.fromkeys(names) if name not in plan.hidden and not is_hidden_name(name))
+    return tuple(kept)
+
+
+def _bound_by_skipped_code(code: types.CodeType) -> list[str]:
+    """Names that comprehensions of `code` bind in it by `:=`; a generator does it whenever it goes on."""
+    found: list[str] = []
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType) and is_skipped(constant):
+            found += [*constant.co_freevars, *constant.co_names, *_bound_by_skipped_code(constant)]
+    return found
 
 
 def _names_in(operation: str, argument: object) -> tuple[str, ...]:
-    if operation in ("LOAD_ATTR", "LOAD_METHOD", "LOAD_CONST", "LOAD_SUPER_ATTR"):
+    if operation in ("LOAD_ATTR", "LOAD_METHOD", "LOAD_CONST", "LOAD_SUPER_ATTR", "DELETE_ATTR"):
         return ()
     if isinstance(argument, str):
         return (argument,)

@@ -74,7 +74,7 @@ class _Asked:
         self.names: dict[str, int] = recorder.names
         self.writer = StepWriter(
             names=list(recorder.names),
-            codes=recorder.codes,
+            codes=recorder.tracking.codes,
             max_variables=recorder.options.values.max_variables,
         )
         self.left_out: list[str] = []

@@ -2,12 +2,12 @@
 
 import time
 import types
-from _thread import allocate_lock
+from _thread import RLock
 from collections.abc import Callable
 from typing import Any
 
-from sandboxd.guest.debug.differ import Change, Differ, as_global
-from sandboxd.guest.debug.frames import FrameState, ThreadState, is_hidden_name
+from sandboxd.guest.debug.differ import INTEGER, Change, Differ, as_global
+from sandboxd.guest.debug.frames import NEVER, FrameState
 from sandboxd.guest.debug.options import (
     CALL,
     EXCEPTION,
@@ -20,11 +20,12 @@ from sandboxd.guest.debug.options import (
     Sieve,
     TraceOptions,
 )
-from sandboxd.guest.debug.plan import CodePlan, SourcePlan, StatementPlan, is_skipped, make_code_plan
-from sandboxd.guest.debug.steps import Control, Sink, Step
+from sandboxd.guest.debug.plan import SourcePlan, StatementPlan
+from sandboxd.guest.debug.steps import MANY_CHANGES, NO_CHANGE, ROW, Control, Rows, Sink
 from sandboxd.guest.debug.tracebacks import is_origin
+from sandboxd.guest.debug.tracking import Tracking
 from sandboxd.guest.debug.values import STEP_NODES, Renderer
-from sandboxd.guest.debug.watching import watch_all, watch_present
+from sandboxd.guest.debug.watching import watch_all
 
 _clock = time.perf_counter_ns
 _NOTHING = StatementPlan()
@@ -40,49 +41,39 @@ class Recorder:
         options: TraceOptions,
         sink: Sink,
         sources: Callable[[str], SourcePlan | None],
-        stdout_size: Callable[[], int] = lambda: 0,
+        stdout: list[int],
         hidden: frozenset[int] = frozenset(),
     ) -> None:
+        """`stdout` holds one number: the bytes written to stdout so far."""
         self.options = options
         self.filter = options.filter
         self.renderer = Renderer(options.values)
+        self.tracking = Tracking(sources, by_line=options.by_line)
         self.names: dict[str, int] = {}
-        self.codes: list[CodePlan] = []
-        self.frames: list[FrameState] = []
-        """Frames met since the sink last asked."""
-        self.control: Control | None = None
+        self.rows: Rows = []
+        """Steps that the sink has not taken yet. The list stays the same one."""
+        self.stdout = stdout
         self.stop_tracing: Callable[[], None] = lambda: None
         """Set by the hook: ends tracing while the program goes on."""
         self.watch_only: Callable[[frozenset[int] | None], None] = lambda _lines: None
         """Set by the hook: from now on only these statements are looked at; None for all again."""
-        self.step_count = self.recorded_count = self.filtered_count = 0
-        self.call_count = self.exception_count = self.thread_count = 0
-        self.missed_count = 0
+        self.filtered_count = self.call_count = self.exception_count = self.missed_count = 0
         self.fault = ""
         self.limit_reached = False
-        self.root: FrameState | None = None
-        """The frame of the module that is run; its variables are everybody's globals."""
+        self.flush_at = 0
+        """Time in ns from which on the next step flushes."""
+        self._taken_count = 0
         self._sink = sink
-        self._sources = sources
-        self._stdout_size = stdout_size
-        self._plans: dict[int, CodePlan | None] = {}
-        self._kept_codes: list[types.CodeType] = []
-        self._states: dict[int, FrameState] = {}
-        self._steps: list[Step] = []
-        self._threads = ThreadState()
-        self._lock = allocate_lock()
+        self._lock = RLock()
+        self._turn = RLock()
+        self._flushing = False
+        self._control: Control | None = None
         self._open = options.filter.is_open
         self._passes = Sieve(options.filter).passes
-        self._max_steps = options.filter.max_steps
-        self._batch_steps = options.batch_steps
-        self._flush_interval_ns = options.flush_interval_ns
-        self._activity = 0
-        self._reflective = False
-        """Whether the program can bind globals that it does not name."""
-        self._frame_count = 0
-        self._flush_at = 0
         self._pictures = options.detail in ("delta", "full", "summary")
-        self._differ = Differ(
+        self.room = min(options.batch_steps, self.filter.max_steps) * ROW
+        """Length of `rows` at which they are due."""
+        self.differ = Differ(
             renderer=self.renderer,
             ids=self.names,
             name_id=self.name_id,
@@ -99,58 +90,45 @@ class Recorder:
             number = self.names[name] = len(self.names) + 1
         return number
 
-    def plan_for(self, code: types.CodeType) -> CodePlan | None:
-        """The plan of `code`, None when it is not user code."""
-        key = id(code)
-        if key in self._plans:
-            return self._plans[key]
-        self._kept_codes.append(code)
-        source = None if is_skipped(code) else self._sources(code.co_filename)
-        if source is None:
-            self._plans[key] = None
-            return None
-        plan = make_code_plan(code, source, by_line=self.options.by_line)
-        # Numbered only now: a finaliser of user code may have run, and been planned, meanwhile.
-        self._plans[key] = plan
-        self.codes.append(plan)
-        plan.number = len(self.codes)
-        self._watch_names_of(plan)
-        return plan
+    @property
+    def control(self) -> Control | None:
+        """Who decides on stops; None when there are none."""
+        return self._control
 
-    def state_of(self, frame: types.FrameType) -> FrameState | None:
-        """What is known of a frame of user code."""
-        return self._states.get(id(frame))
+    @control.setter
+    def control(self, control: Control | None) -> None:
+        self._control = control
+        self.tracking.activity += 1  # no frame is quick any more
+
+    @property
+    def recorded_count(self) -> int:
+        """Steps recorded so far."""
+        return self._taken_count + len(self.rows) // ROW
+
+    @property
+    def step_count(self) -> int:
+        """Steps seen so far."""
+        return self.recorded_count + self.filtered_count + self.missed_count
 
     @property
     def left_out_changes(self) -> int:
         """Variables that were not looked at, because a budget was spent."""
-        return self._differ.left_out + self.renderer.deferred_count
+        return self.differ.left_out + self.renderer.deferred_count
 
-    def take_picture_bytes(self) -> int:
-        """Bytes of pictures made since this was last asked."""
-        made, self._differ.picture_bytes = self._differ.picture_bytes, 0
-        return made
-
-    def live_states(self) -> list[FrameState]:
-        """All frames of user code that run or are suspended."""
-        return list(self._states.values())
-
-    @property
-    def stack(self) -> list[FrameState]:
-        """User frames of the current thread, outermost first."""
-        return self._threads.stack
+    def state_of(self, frame: types.FrameType) -> FrameState | None:
+        """What is known of a frame of user code."""
+        return self.tracking.states.get(id(frame))
 
     # --- events, called by the hook ---------------------------------------------------------
 
     def line(self, frame: types.FrameType, line: int) -> None:
         """A line of user code is about to run."""
-        state = self._states.get(id(frame))
+        state = self.tracking.states.get(id(frame))
         if state is None:
             state = self._adopt_in_the_middle(frame)
             if state is None:
                 return
-        statements = state.plan.statement_of
-        statement = line if statements is None else statements[line]
+        statement = state.statement_of[line]
         if state.statement == statement and (state.resumed or line != state.raw_line):
             state.raw_line = line
             state.resumed = False
@@ -160,23 +138,21 @@ class Recorder:
             self._resume_thrown(state, frame)
         self._emit(LINE, state, frame, statement, None)
         state.raw_line = line
-        state.statement = statement
 
     def enter(self, frame: types.FrameType) -> None:
         """A function of user code starts."""
-        state = self._adopt(frame)
+        state = self.tracking.adopt(frame)
         if state is not None and not state.plan.is_module:
             self.call_count += 1
             self._emit(CALL, state, frame, state.plan.code.co_firstlineno, None)
 
     def resume(self, frame: types.FrameType, *, thrown: bool = False, repeats_line: bool = False) -> None:
         """A generator or coroutine goes on; with `thrown`, by an exception."""
-        state = self._states.get(id(frame))
+        state = self.tracking.states.get(id(frame))
         if state is None:
-            self._adopt(frame)
+            self.tracking.adopt(frame)
             return
-        self._activity += 1
-        self._push(state)
+        self.tracking.push(state)
         state.resumed = repeats_line
         if thrown:
             state.thrown = True
@@ -185,18 +161,18 @@ class Recorder:
 
     def leave(self, frame: types.FrameType, value: Any) -> None:
         """A function of user code returns `value`."""
-        state = self._states.get(id(frame))
+        state = self.tracking.states.get(id(frame))
         if state is None:
             return
         if state.thrown:
             self._resume_thrown(state, frame)
         result = None if value is None else self.picture(value)
         self._emit(RETURN, state, frame, state.statement or state.plan.code.co_firstlineno, result)
-        self._forget(state)
+        self.tracking.forget(state)
 
     def suspend(self, frame: types.FrameType, value: Any) -> None:
         """A generator or coroutine gives `value` away."""
-        state = self._states.get(id(frame))
+        state = self.tracking.states.get(id(frame))
         if state is None:
             return
         if state.thrown:
@@ -204,12 +180,11 @@ class Recorder:
         if not state.plan.is_module:
             result = None if value is None else self.picture(value)
             self._emit(YIELD, state, frame, state.statement or state.plan.code.co_firstlineno, result)
-        self._pop(state)
-        self._activity += 1
+        self.tracking.pop(state)
 
     def raised(self, frame: types.FrameType, error: BaseException, traceback: Any) -> None:
         """An exception is in a frame; a step only where it enters user code."""
-        state = self._states.get(id(frame))
+        state = self.tracking.states.get(id(frame))
         if state is None or not is_origin(frame, traceback):
             return
         self.exception_count += 1
@@ -218,7 +193,7 @@ class Recorder:
     def raised_unwatched(self, frame: types.FrameType, error: BaseException, traceback: Any) -> None:
         """An exception is in a frame while only some statements are watched."""
         control = self.control
-        if control is None or self.plan_for(frame.f_code) is None or not is_origin(frame, traceback):
+        if control is None or self.tracking.plan_for(frame.f_code) is None or not is_origin(frame, traceback):
             return
         if control.stops_at_exception(frame):
             self.control = None
@@ -228,91 +203,137 @@ class Recorder:
 
     def unwind(self, frame: types.FrameType, result: bytes | None) -> None:
         """An exception, of which `result` is the picture, leaves a frame."""
-        state = self._states.get(id(frame))
+        state = self.tracking.states.get(id(frame))
         if state is None:
             return
         if not state.thrown:
             self._emit(UNWIND, state, frame, state.statement, result)
-        self._forget(state)
+        self.tracking.forget(state)
 
     def expression(self, frame: types.FrameType, value: Any) -> None:
         """An expression statement has a value."""
-        state = self._states.get(id(frame))
+        state = self.tracking.states.get(id(frame))
         if state is not None and value is not None:
             self._emit(EXPRESSION, state, frame, state.statement, self.picture(value))
 
     # --- steps --------------------------------------------------------------------------------
 
     def flush(self) -> None:
-        """Hands the steps so far to the sink."""
-        with self._lock:
-            steps, self._steps = self._steps, []
-        if steps:
-            self._sink.take(steps)
+        """Hands the steps so far to the sink; in the order in which they were recorded."""
+        with self._turn:
+            if self._flushing:  # a finaliser of user code ran meanwhile, and was traced
+                return
+            self._flushing = True
+            try:
+                rows = self.rows[:]
+                del self.rows[: len(rows)]
+                self._taken_count += len(rows) // ROW
+                left = self.filter.max_steps - self._taken_count
+                self.room = min(self.options.batch_steps, max(left, 1)) * ROW
+                if rows:
+                    self._sink.take(rows)
+            finally:
+                self._flushing = False
+
+    def turn(self, now: int) -> None:
+        """Steps are due, by their number or the time; no further ones when that was all there may be."""
+        self.flush_at = now + self.options.flush_interval_ns
+        try:
+            self.flush()
+        except MemoryError:
+            raise
+        except Exception as error:
+            self.missed_count += 1
+            self.fault = type(error).__name__
+        if self._taken_count >= self.filter.max_steps:
+            self.limit_reached = True
+            self.tracking.activity += 1
+            if self._control is None:
+                self.stop_tracing()
 
     def _emit(
         self, event: int, state: FrameState, frame: types.FrameType, line: int, result: bytes | None
     ) -> None:
         try:
-            step = self._record(event, state, frame, line, result)
+            written = self._record(event, state, frame, line, result)
         except MemoryError:
             raise
         except Exception as error:  # a fault of ours, or no room on the stack, is not the program's
             self.missed_count += 1
             self.fault = type(error).__name__
             state.skipped = True
+            state.quick = NEVER
+            if event == LINE:
+                state.statement = line
             return
-        if step is not None and self.control is not None:
-            self.control.at_step(step, frame)
-        if self.recorded_count >= self._max_steps:
-            self._end_recording()
+        if written is not None:
+            control = self._control
+            if control is not None:
+                control.at_step((line, event, state, written[1], result, written[0]), frame)
 
     def _record(
         self, event: int, state: FrameState, frame: types.FrameType, line: int, result: bytes | None
-    ) -> Step | None:
+    ) -> tuple[int, list[Change] | None] | None:
+        """Bytes on stdout and the changes, for who decides on a stop; None when there is no step."""
         now = _clock()
-        self.step_count += 1
         if not self._open and not self._passes(state.plan.name, line, event, state.depth):
             self.filtered_count += 1
             state.skipped = True
+            if event == LINE:
+                state.statement = line
             return None
         with self._lock:
             changes = self._changes(state, frame) if self._pictures else None
+            if event == LINE:
+                state.statement = line
             if self.limit_reached or (self.filter.names and not changes):
                 self.filtered_count += 1
                 return None
-            self.recorded_count += 1
-            step = (line, event, state, state.depth, changes, now, result, self._stdout_size())
-            steps = self._steps
-            steps.append(step)
-        if now >= self._flush_at or len(steps) >= self._batch_steps:
-            self._flush_at = now + self._flush_interval_ns
-            self.flush()
-        return step
+            name, value = _as_entries(changes)
+            written = self.stdout[0]
+            rows = self.rows
+            rows.extend((line, event, state.place, name, value, now, result, written))
+        if now >= self.flush_at or len(rows) >= self.room:
+            self.turn(now)
+        return written, changes
 
     def _changes(self, state: FrameState, frame: types.FrameType) -> list[Change] | None:
         self.renderer.step_nodes_left = STEP_NODES
         plan = state.plan
-        if state.activity != self._activity or state.skipped or self.thread_count > 1:
+        tracking = self.tracking
+        if state.activity != tracking.activity or state.skipped or tracking.thread_count > 1:
             foreign = True
             state.skipped = False
-            state.activity = self._activity
             executed = _ANYTHING
         else:
             foreign = False
             executed = plan.statements.get(state.statement, _NOTHING)
+        state.activity = tracking.activity
         if plan.is_module:
-            if self._reflective:
+            if tracking.reflective:
                 watch_all(state, frame.f_globals)
-            return self._differ.module(state, frame.f_globals, executed, foreign=foreign)
-        changes = self._differ.function(state, frame, executed, foreign=foreign)
-        if plan.stored_globals and self.root is not None:
-            seen = self._differ.module(
-                self.root, frame.f_globals, executed, foreign=foreign, names=plan.stored_globals
-            )
-            if seen is not None:
-                changes = (changes or []) + [as_global(change) for change in seen]
+            changes = self.differ.module(state, frame.f_globals, executed, foreign=foreign)
+        else:
+            changes = self.differ.function(state, frame, executed, foreign=foreign)
+            if plan.stored_globals and tracking.root is not None:
+                seen = self.differ.module(
+                    tracking.root, frame.f_globals, executed, foreign=foreign, names=plan.stored_globals
+                )
+                if seen is not None:
+                    changes = (changes or []) + [as_global(change) for change in seen]
+        state.quick = state.activity if self._may_be_quick(state) else NEVER
         return changes
+
+    def _may_be_quick(self, state: FrameState) -> bool:
+        """Whether the frame's next line needs to be looked at for what its statement binds only."""
+        tracking, plan = self.tracking, state.plan
+        return (
+            self._control is None
+            and self._open
+            and tracking.thread_count <= 1
+            and not self.limit_reached
+            and not (tracking.reflective if plan.is_module else plan.stored_globals)
+        )
 
     def picture(self, value: Any) -> bytes:
         """`DebugValue` bytes of `value`."""
@@ -320,95 +341,28 @@ class Recorder:
             self.renderer.step_nodes_left = STEP_NODES
             return self.renderer.render(value)
 
-    def _end_recording(self) -> None:
-        self.limit_reached = True
-        if self.control is None:
-            self.stop_tracing()
-
     def _resume_thrown(self, state: FrameState, frame: types.FrameType) -> None:
         state.thrown = False
         if not state.plan.is_module:
             self._emit(RESUME, state, frame, state.statement, None)
 
-    # --- frames -------------------------------------------------------------------------------
-
-    def _adopt(self, frame: types.FrameType) -> FrameState | None:
-        """Starts to follow a frame."""
-        plan = self.plan_for(frame.f_code)
-        if plan is None:
-            return None
-        threads = self._threads
-        if not threads.number:
-            self.thread_count += 1
-            threads.number = self.thread_count
-        stack = threads.stack
-        self._frame_count += 1
-        self._activity += 1
-        state = FrameState(
-            number=self._frame_count,
-            plan=plan,
-            address=id(frame),
-            caller=stack[-1] if stack else None,
-            depth=len(stack) + 1,
-            thread=threads.number,
-        )
-        self._states[id(frame)] = state
-        self.frames.append(state)
-        stack.append(state)
-        if plan.is_module:
-            if self.root is None:
-                self.root = state
-                for known in self.codes:
-                    self._watch_names_of(known)
-            watch_present(state, self.codes, frame.f_globals)
-        return state
-
     def _adopt_in_the_middle(self, frame: types.FrameType) -> FrameState | None:
         """Starts to follow a frame that already runs, and those that called it, each with its line."""
-        waiting = []
-        outer = frame.f_back
-        while outer is not None and id(outer) not in self._states and not self._threads.stack:
-            if self.plan_for(outer.f_code) is not None:
-                waiting.append(outer)
-            outer = outer.f_back
         control, self.control = self.control, None
-        for each in reversed(waiting):
-            state = self._adopt(each)
+        for each in self.tracking.unknown_callers(frame):
+            state = self.tracking.adopt(each)
             if state is not None:
-                statements = state.plan.statement_of
                 line = each.f_lineno or state.plan.code.co_firstlineno
-                state.statement = line if statements is None else statements[line]
+                state.statement = state.statement_of[line]
                 self._emit(LINE, state, each, state.statement, None)
         self.control = control
-        return self._adopt(frame)
+        return self.tracking.adopt(frame)
 
-    def forget_frames(self) -> None:
-        """Follows no frame any more: their ends will not be seen."""
-        self._states.clear()
-        self._threads.stack.clear()
-        self.root = None
 
-    def _watch_names_of(self, plan: CodePlan) -> None:
-        self._reflective = self._reflective or plan.reflective
-        root = self.root
-        if root is not None:
-            known = set(root.watch)
-            root.watch += [
-                name for name in plan.stored_globals if name not in known and not is_hidden_name(name)
-            ]
-
-    def _push(self, state: FrameState) -> None:
-        stack = self._threads.stack
-        state.caller = stack[-1] if stack else None
-        state.depth = len(stack) + 1
-        stack.append(state)
-
-    def _pop(self, state: FrameState) -> None:
-        stack = self._threads.stack
-        if state in stack:
-            del stack[stack.index(state) :]
-
-    def _forget(self, state: FrameState) -> None:
-        self._pop(state)
-        self._activity += 1
-        self._states.pop(state.address, None)
+def _as_entries(changes: list[Change] | None) -> tuple[int, Any]:
+    """Name and value of a row."""
+    if not changes:
+        return NO_CHANGE, None
+    if len(changes) == 1 and changes[0][1] == INTEGER:
+        return changes[0][0], changes[0][2]
+    return MANY_CHANGES, changes

@@ -5,7 +5,6 @@ import contextlib
 import linecache
 import sys
 import types
-from collections.abc import Callable
 from typing import Any
 
 from sandboxd.channel import debug
@@ -20,7 +19,7 @@ from sandboxd.guest.debug.queries import QueryFailed, answer
 from sandboxd.guest.debug.query import QueryLimits
 from sandboxd.guest.debug.recorder import Recorder
 from sandboxd.guest.debug.stepping import Stepping
-from sandboxd.guest.debug.steps import Step
+from sandboxd.guest.debug.steps import Rows
 from sandboxd.guest.debug.trace import Trace
 from sandboxd.guest.debug.values import ValueLimits
 from sandboxd.guest.debug.wire import join, number_field, text_field
@@ -40,9 +39,10 @@ class DebugRun:
         source: SourcePlan,
         code: types.CodeType,
         line: Line,
-        stdout_size: Callable[[], int] = lambda: 0,
+        stdout: list[int] | None = None,
         hidden: frozenset[int] = frozenset(),
     ) -> None:
+        """`stdout` holds the number of bytes written to stdout, kept up to date by who writes."""
         self.run_id = run_id
         self._settings = settings
         self._source = source
@@ -61,7 +61,7 @@ class DebugRun:
             options=trace_options(settings),
             sink=self,
             sources=self._source_of,
-            stdout_size=stdout_size,
+            stdout=[0] if stdout is None else stdout,
             hidden=hidden,
         )
         self.trace.recorder = self.recorder
@@ -122,11 +122,11 @@ class DebugRun:
         self.recorder.expression(_get_frame(1), value)
         return value
 
-    def take(self, steps: list[Step]) -> None:
+    def take(self, rows: Rows) -> None:
         """Takes the recorder's steps."""
         if self._full is not None:
-            self._full.take(steps)
-        self.trace.take(steps)
+            self._full.take(rows)
+        self.trace.take(rows)
 
     def summary(self) -> bytes:
         """`DebugSummary` bytes."""
@@ -153,7 +153,7 @@ class DebugRun:
                 number_field(5, recorder.left_out_changes),
                 number_field(6, recorder.call_count),
                 number_field(7, recorder.exception_count),
-                number_field(8, recorder.thread_count),
+                number_field(8, recorder.tracking.thread_count),
                 number_field(9, self._hook.interrupted),
                 *(text_field(10, note) for note in notes),
                 text_field(11, self.engine),

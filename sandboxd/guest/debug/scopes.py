@@ -59,3 +59,8 @@ def _bound_by(node: ast.AST) -> tuple[str, ...]:
     if isinstance(node, ast.Global | ast.Nonlocal):
         return tuple(node.names)
     return (node.rest,) if isinstance(node, ast.MatchMapping) and node.rest else ()
+
+
+def is_hidden_name(name: str) -> bool:
+    """Whether a variable is the language's own, such as `__module__`."""
+    return (name[:2] == "__" and name != "__result__") or name[:1] == "<"

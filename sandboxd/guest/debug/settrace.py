@@ -6,6 +6,7 @@ import threading
 import types
 from typing import Any
 
+from sandboxd.guest.debug.quick import make_line
 from sandboxd.guest.debug.recorder import Recorder
 
 _GENERATOR_FLAGS = 0x20 | 0x80 | 0x200
@@ -33,8 +34,9 @@ class SettraceHook:
         self._interrupted = False
         self._errors: dict[int, bytes] = {}
         """Picture of the exception that is in a frame, by the frame's address."""
+        self._line = make_line(recorder)
         self._trace = self._on_call
-        self._local = self._on_event
+        self._local = self._make_local()
         self._local_only = self._on_watched
         self._only: frozenset[int] | None = None
         self._only_raw: frozenset[int] = frozenset()
@@ -85,12 +87,12 @@ class SettraceHook:
     def _on_call(self, frame: types.FrameType, _event: str, _argument: Any) -> Any:
         recorder = self._recorder
         code = frame.f_code
-        plan = recorder.plan_for(code)
+        plan = recorder.tracking.plan_for(code)
         if plan is None or recorder.limit_reached:
             return None
         if self._only is not None:
             self._only_raw |= {
-                raw for raw, statement in enumerate(plan.statement_of or ()) if statement in self._only
+                raw for raw, statement in enumerate(plan.statement_of) if statement in self._only
             }
             control = recorder.control
             needed = control is not None and control.awaits_exceptions
@@ -110,26 +112,26 @@ class SettraceHook:
         self._only = lines
         self._only_raw = frozenset(
             raw
-            for plan in self._recorder.codes
-            for raw, statement in enumerate(plan.statement_of or ())
+            for plan in self._recorder.tracking.codes
+            for raw, statement in enumerate(plan.statement_of)
             if statement in (lines or ())
         ) | (lines or frozenset())
         frame: types.FrameType | None = sys._getframe(1)
         while frame is not None:
-            plan = self._recorder.plan_for(frame.f_code)
+            plan = self._recorder.tracking.plan_for(frame.f_code)
             if plan is not None:
                 frame.f_trace = self._local if lines is None else self._local_only
             frame = frame.f_back
 
     def _on_watched(self, frame: types.FrameType, event: str, argument: Any) -> Any:
         if self._only is None:
-            return self._on_event(frame, event, argument)
+            return self._local(frame, event, argument)
         if event == "line" and frame.f_lineno not in self._only_raw:
             return self._local_only
         if event == "exception":
             self._recorder.raised_unwatched(frame, argument[1], argument[2])
             return self._local if self._only is None else self._local_only
-        plan, control = self._recorder.plan_for(frame.f_code), self._recorder.control
+        plan, control = self._recorder.tracking.plan_for(frame.f_code), self._recorder.control
         if event == "line" and plan is not None and control is not None:
             statement = plan.statement_at(frame.f_lineno)
             if statement in self._only and control.hits(statement, plan.source.label, frame):
@@ -137,19 +139,28 @@ class SettraceHook:
                 return self._local
         return self._local_only
 
-    def _on_event(self, frame: types.FrameType, event: str, argument: Any) -> Any:
+    def _make_local(self) -> Any:
+        record, other = self._line, self._on_event
+
+        def local(frame: types.FrameType, event: str, argument: Any) -> Any:
+            if event == "line":
+                record(frame, frame.f_lineno)
+            else:
+                other(frame, event, argument)
+            return local
+
+        return local
+
+    def _on_event(self, frame: types.FrameType, event: str, argument: Any) -> None:
         recorder = self._recorder
-        if event == "line":
-            recorder.line(frame, frame.f_lineno)
-        elif event == "return":
+        if event == "return":
             self._on_return(frame, argument)
         elif event == "exception":
             self._errors[id(frame)] = recorder.picture(argument[1])
             recorder.raised(frame, argument[1], argument[2])
-        return self._local
 
     def _on_return(self, frame: types.FrameType, value: Any) -> None:
-        plan = self._recorder.plan_for(frame.f_code)
+        plan = self._recorder.tracking.plan_for(frame.f_code)
         operation = plan.bytecode[frame.f_lasti] if plan is not None else _RETURN_VALUE
         if operation == _RETURN_VALUE:
             self._recorder.leave(frame, value)

@@ -4,7 +4,6 @@ import time
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from sandboxd.guest.debug.batch_reader import FrameRow, read_batch
 from sandboxd.guest.debug.changes import Mark
@@ -21,9 +20,17 @@ from sandboxd.guest.debug.folding import (
     replaced_by,
     rows_of,
 )
-from sandboxd.guest.debug.frames import FrameState
 from sandboxd.guest.debug.recorder import Recorder
-from sandboxd.guest.debug.steps import Step
+from sandboxd.guest.debug.steps import (
+    MANY_CHANGES,
+    NAME_AT,
+    RESULT_AT,
+    ROW,
+    STDOUT_AT,
+    TIME_AT,
+    VALUE_AT,
+    Rows,
+)
 from sandboxd.guest.debug.values import Renderer, ValueLimits
 
 _KEYFRAME_STEPS = 1000
@@ -62,21 +69,25 @@ class Trace:
         self._total = 0
         self._frames_met = 0
         self._since_keyframe = 0
+        self._next_keyframe: Folded | None = None
         self.dropped_steps = 0
         """Steps at the start that are no longer kept."""
 
-    def take(self, steps: list[Step]) -> None:
+    def take(self, rows: Rows) -> None:
         """Encodes steps, keeps them and sends them on, in batches that a message can hold."""
-        heavy = self.recorder is not None and self.recorder.take_picture_bytes() > _MAX_PAYLOAD_BYTES
-        for part in _message_sized(steps) if heavy else (steps,):
-            self._take(part)
-
-    def _take(self, steps: list[Step]) -> None:
         recorder = self.recorder
         assert recorder is not None
-        frames, recorder.frames = recorder.frames, []
-        keyframe = self._keyframe(recorder, steps, frames) if self._keep else None
-        payload = self._encoder.encode(steps, names=recorder.names, codes=recorder.codes, frames=frames)
+        heavy = recorder.differ.take_picture_bytes() > _MAX_PAYLOAD_BYTES
+        parts = _message_sized(rows) if heavy else [rows]
+        for part in parts:
+            self._take(recorder, part, is_last=part is parts[-1])
+
+    def _take(self, recorder: Recorder, rows: Rows, *, is_last: bool) -> None:
+        tracking = recorder.tracking
+        frames, tracking.new_frames = tracking.new_frames, []
+        keyframe, self._next_keyframe = self._next_keyframe, None
+        payload = self._encoder.encode(rows, names=recorder.names, codes=tracking.codes, frames=frames)
+        step_count = len(rows) // ROW
         if self._keep:
             size = len(payload) + (_keyframe_bytes(keyframe) if keyframe is not None else 0)
             kept = _Kept(
@@ -89,10 +100,13 @@ class Trace:
             self._batches.append(kept)
             self._bytes += size
             self._drop_oldest()
-        self._total += len(steps)
+            self._since_keyframe += step_count
+            if is_last:
+                self._make_keyframe(recorder, rows)
+        self._total += step_count
         self._frames_met += len(frames)
         if self._send is not None:
-            self._send(payload, len(steps))
+            self._send(payload, step_count)
 
     @property
     def step_count(self) -> int:
@@ -113,19 +127,17 @@ class Trace:
             self._bytes -= self._batches.pop(0).size
         self.dropped_steps = self._batches[0].first_step - 1
 
-    def _keyframe(self, recorder: Recorder, steps: list[Step], frames: list[Any]) -> Folded | None:
-        """The state before `steps`; kept at the end of a batch for the next one."""
-        due, self._next_keyframe = self._next_keyframe, None
-        self._since_keyframe += len(steps)
-        if self._since_keyframe >= _KEYFRAME_STEPS:
-            live = recorder.live_states()
-            size = sum(len(state.snap) + 2 for state in live)
-            if self._since_keyframe >= 4 * size:
-                self._since_keyframe = 0
-                self._next_keyframe = _fold_live(live, recorder.names, steps[-1], self._start_ns)
-        return due
-
-    _next_keyframe: Folded | None = None
+    def _make_keyframe(self, recorder: Recorder, rows: Rows) -> None:
+        """The state after `rows`, which are the last steps so far; kept with the next batch."""
+        if self._since_keyframe < _KEYFRAME_STEPS:
+            return
+        states = recorder.tracking.states
+        size = sum(len(state.snap) + 2 for state in list(states.values()))
+        if self._since_keyframe >= 4 * size:
+            self._since_keyframe = 0
+            elapsed = rows[TIME_AT - ROW] - self._start_ns
+            folded = Folded(stdout_bytes=rows[STDOUT_AT - ROW], elapsed_ns=elapsed)
+            self._next_keyframe = _fold_live(folded, recorder)
 
     # --- reading back -------------------------------------------------------------------------
 
@@ -229,23 +241,26 @@ def _first_step_of(kept: _Kept) -> int:
     return kept.first_step
 
 
-def _message_sized(steps: list[Step]) -> list[list[Step]]:
-    parts: list[list[Step]] = [[]]
+def _message_sized(rows: Rows) -> list[Rows]:
+    parts: list[Rows] = [[]]
     size = 0
-    for step in steps:
-        weight = 16 if step[4] is None else sum(24 + (len(c[2]) if c[1] == OTHER else 0) for c in step[4])
-        weight += len(step[6]) if step[6] is not None else 0
+    for start in range(0, len(rows), ROW):
+        step = rows[start : start + ROW]
+        weight = 40
+        if step[NAME_AT] == MANY_CHANGES:
+            weight += sum(24 + (len(c[2]) if c[1] == OTHER else 0) for c in step[VALUE_AT])
+        weight += len(step[RESULT_AT]) if step[RESULT_AT] is not None else 0
         if size + weight > _MAX_PAYLOAD_BYTES and parts[-1]:
             parts.append([])
             size = 0
-        parts[-1].append(step)
+        parts[-1] += step
         size += weight
     return parts
 
 
-def _fold_live(live: list[Any], names: dict[str, int], last: Step, start_ns: int) -> Folded:
-    folded = Folded(stdout_bytes=last[7], elapsed_ns=last[5] - start_ns)
-    for state in live:
+def _fold_live(folded: Folded, recorder: Recorder) -> Folded:
+    names = recorder.names
+    for state in list(recorder.tracking.states.values()):
         caller = state.caller.number if state.caller is not None else 0
         row = FrameRow(code=state.plan.number, caller=caller, depth=state.depth, thread=state.thread)
         variables = {
@@ -254,8 +269,6 @@ def _fold_live(live: list[Any], names: dict[str, int], last: Step, start_ns: int
             if name in names
         }
         folded.frames[state.number] = FoldedFrame(row=row, line=state.statement, variables=variables)
-    current: FrameState | None = last[2]
-    while current is not None:
-        folded.stacks.setdefault(current.thread, []).insert(0, current.number)
-        current = current.caller
+    for thread, stack in list(recorder.tracking.stacks.items()):
+        folded.stacks[thread] = [state.number for state in stack]
     return folded

@@ -64,7 +64,7 @@ class Traces:
             source=source,
             code=code,
             line=_HostLine(session),
-            stdout_size=session.output.stdout_counter(),
+            stdout=session.output.stdout_count(),
             hidden=frozenset(map(id, session.builtins.values())),
         )
         self._keep(run_id, run.trace)

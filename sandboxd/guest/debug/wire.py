@@ -28,6 +28,8 @@ def varint(number: int) -> bytes:
         return _SHORT_VARINTS[number]
     if 0 <= number < 1 << 28:
         return _CONTINUED[number & 0x3FFF] + _SHORT_VARINTS[number >> 14]
+    if 0 <= number < 1 << 42:
+        return _CONTINUED[number & 0x3FFF] + _CONTINUED[number >> 14 & 0x3FFF] + _SHORT_VARINTS[number >> 28]
     return _long_varint(number & _SIXTY_FOUR_BITS)
 
 
@@ -55,17 +57,28 @@ def packed_field(field: int, numbers: Sequence[int]) -> bytes:
     """A packed repeated integer field; nothing when it is empty."""
     if not numbers:
         return b""
-    if min(numbers) >= 0:
-        largest = max(numbers)
-        if largest < 1 << 7:
-            return bytes_field(field, bytes(numbers))
-        if largest < 1 << 14:
-            return bytes_field(field, b"".join(map(_SHORT_VARINTS.__getitem__, numbers)))
-        if largest < 1 << 28:
-            short, more = _SHORT_VARINTS, _CONTINUED
-            parts = [short[n] if n < 1 << 14 else more[n & 0x3FFF] + short[n >> 14] for n in numbers]
-            return bytes_field(field, b"".join(parts))
+    try:
+        packed = bytes(numbers)
+    except ValueError:
+        packed = b"\x80"
+    if packed.isascii():
+        return bytes_field(field, packed)
+    if min(numbers) >= 0 and max(numbers) < 1 << 28:
+        short, more = _SHORT_VARINTS, _CONTINUED
+        parts = [short[n] if n < 1 << 14 else more[n & 0x3FFF] + short[n >> 14] for n in numbers]
+        return bytes_field(field, b"".join(parts))
     return bytes_field(field, b"".join(map(varint, numbers)))
+
+
+def zigzag_field(field: int, numbers: Sequence[int]) -> bytes:
+    """A packed repeated `sint64` field; nothing when it is empty."""
+    if not numbers:
+        return b""
+    if min(numbers) >= 0 and max(numbers) < 1 << 27:
+        short, more = _SHORT_VARINTS, _CONTINUED
+        parts = [short[n << 1] if n < 1 << 13 else more[n << 1 & 0x3FFF] + short[n >> 13] for n in numbers]
+        return bytes_field(field, b"".join(parts))
+    return packed_field(field, [n << 1 if n >= 0 else ~(n << 1) for n in numbers])
 
 
 class MalformedMessage(ValueError):
