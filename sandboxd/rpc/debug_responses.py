@@ -27,6 +27,8 @@ _EventFields = debug_pb2.DebugEvent.DESCRIPTOR.fields_by_name
 
 
 def _varint(number: int) -> bytes:
+    if number < 0x80:
+        return bytes((number,))
     out = bytearray()
     while number > 0x7F:
         out.append(number & 0x7F | 0x80)

@@ -1,6 +1,7 @@
 """Writes `FullStep`, `StackFrame` and `StepVariable` bytes: steps that are complete by themselves."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from sandboxd.guest.debug.folding import Folded, FoldedFrame, StepRow
 from sandboxd.guest.debug.plan import CodePlan
@@ -10,15 +11,27 @@ from sandboxd.guest.debug.wire import bytes_field, join, number_field, text_fiel
 RUNNING = 2
 """`Execution.State` on the wire; checked against the contract by a test."""
 _MAX_STACK = 64
+_MAX_WRITTEN = 4096
 
 
 class StepWriter:
     """Writes states as messages; knows the names and codes of one run."""
 
-    def __init__(self, *, names: Sequence[str], codes: Sequence[CodePlan], max_variables: int) -> None:
+    def __init__(
+        self,
+        *,
+        names: Sequence[str],
+        codes: Sequence[CodePlan],
+        max_variables: int,
+        written: dict[Any, bytes] | None = None,
+    ) -> None:
+        """`written` keeps what was written and may come again, for who writes many steps."""
         self._names = names
         self._codes = codes
         self._max_variables = max_variables
+        self._written = {} if written is None else written
+        if len(self._written) > _MAX_WRITTEN:
+            self._written.clear()
 
     def code_of(self, frame: FoldedFrame) -> CodePlan:
         """The code that a frame runs."""
@@ -61,14 +74,18 @@ class StepWriter:
 
     def stack_frame(self, number: int, frame: FoldedFrame) -> bytes:
         """One frame."""
-        plan = self.code_of(frame)
-        return (
-            number_field(1, number)
-            + text_field(2, plan.name)
-            + number_field(3, frame.line)
-            + text_field(4, plan.source.text(frame.line))
-            + number_field(5, frame.row.depth)
-        )
+        key = (number, frame.line, frame.row.depth)
+        written = self._written.get(key)
+        if written is None:
+            plan = self.code_of(frame)
+            written = self._written[key] = (
+                number_field(1, number)
+                + text_field(2, plan.name)
+                + number_field(3, frame.line)
+                + text_field(4, plan.source.text(frame.line))
+                + number_field(5, frame.row.depth)
+            )
+        return written
 
     def variables(self, frame: FoldedFrame, *, is_global: bool) -> list[bytes]:
         """All variables of a frame, as `StepVariable` bodies."""
@@ -97,6 +114,13 @@ class StepWriter:
             )
         )
 
+    def _unchanged(self, name: int, picture: bytes, *, is_global: bool) -> bytes:
+        key = (name, picture, is_global)
+        written = self._written.get(key)
+        if written is None:
+            written = self._written[key] = self.variable(name, picture, is_global=is_global)
+        return written
+
     def _step_variables(
         self, state: Folded, row: StepRow, before: Mapping[tuple[int, int], bytes | None]
     ) -> tuple[list[bytes], int]:
@@ -110,12 +134,11 @@ class StepWriter:
                 if len(out) >= self._max_variables:
                     left_out += 1
                     continue
-                changed = (number, name) in before
-                out.append(
-                    self.variable(
-                        name, picture, is_global=is_global, changed=changed, before=before.get((number, name))
-                    )
-                )
+                if (number, name) in before:
+                    old = before[number, name]
+                    out.append(self.variable(name, picture, is_global=is_global, changed=True, before=old))
+                else:
+                    out.append(self._unchanged(name, picture, is_global=is_global))
             out += [
                 self.variable(name, None, is_global=is_global, changed=True, before=old)
                 for (owner, name), old in before.items()

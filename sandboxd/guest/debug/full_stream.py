@@ -26,6 +26,7 @@ class FullStream:
         self._next_step = 1
         self._last_ns = time.perf_counter_ns()
         self._last_stdout = 0
+        self._written: dict[Any, bytes] = {}
 
     def take(self, rows: Rows) -> None:
         """Sends the steps, some in one go."""
@@ -38,6 +39,7 @@ class FullStream:
             names=list(recorder.names),
             codes=recorder.tracking.codes,
             max_variables=recorder.options.values.max_variables,
+            written=self._written,
         )
         payloads: list[bytes] = []
         size = 0

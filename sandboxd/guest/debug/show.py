@@ -4,7 +4,7 @@ import struct
 from typing import Any
 
 from sandboxd.guest.debug.values import SHAPE_INSTANCE, SHAPE_MAPPING, SHAPE_SET, SHAPE_TUPLE
-from sandboxd.guest.debug.wire import MalformedMessage, read_fields, unzigzag
+from sandboxd.guest.debug.wire import MalformedMessage, read_fields, read_varint, unzigzag
 
 _MAX_LEVELS = 12
 _DEFAULT_CHARACTERS = 60
@@ -124,6 +124,10 @@ def _text(value: int | bytes | None) -> str:
 def show(picture: bytes, characters: int = _DEFAULT_CHARACTERS) -> str:
     """The picture as short text, cut at `characters` with "..."."""
     try:
+        if picture[:1] == b"\x18":  # an int, by far the most frequent
+            number, end = read_varint(picture, 1)
+            if end == len(picture):
+                return str(unzigzag(number))
         fields = dict(read_fields(picture))
         if 8 in fields and 12 in fields and _text(fields[12]) != "int":
             text = f"{_text(fields[12])}({_text(fields[8])})"

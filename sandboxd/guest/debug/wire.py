@@ -40,12 +40,17 @@ def zigzag(number: int) -> int:
 
 def number_field(field: int, number: int) -> bytes:
     """An integer, enum or bool field; nothing when it is zero."""
-    return varint(field << 3) + varint(number) if number else b""
+    if 0 < number < 1 << 14:
+        return _SHORT_VARINTS[field << 3] + _SHORT_VARINTS[number]
+    return _SHORT_VARINTS[field << 3] + varint(number) if number else b""
 
 
 def bytes_field(field: int, data: bytes) -> bytes:
     """A bytes or message field, present also when it is empty."""
-    return varint(field << 3 | _DELIMITED) + varint(len(data)) + data
+    length = len(data)
+    if length < 1 << 14:
+        return _SHORT_VARINTS[field << 3 | _DELIMITED] + _SHORT_VARINTS[length] + data
+    return _SHORT_VARINTS[field << 3 | _DELIMITED] + varint(length) + data
 
 
 def text_field(field: int, text: str) -> bytes:
