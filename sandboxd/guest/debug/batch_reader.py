@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from sandboxd.guest.debug.differ import INTEGER, OTHER
-from sandboxd.guest.debug.wire import MalformedMessage, read_fields, read_packed, varint
+from sandboxd.guest.debug.wire import MalformedMessage, read_fields, read_packed, read_tokens
 
 RowChange = tuple[int, bytes | None, tuple[int, bytes, int] | None, bool]
 
@@ -35,7 +35,8 @@ class BatchColumns:
     change_counts: Sequence[int] = ()
     change_names: Sequence[int] = ()
     change_kinds: Sequence[int] = ()
-    integers: Sequence[int] = ()
+    integers: Sequence[bytes] = ()
+    """Varints in zigzag form, still encoded: as they stand in pictures too."""
     others: list[bytes] = field(default_factory=list)
     result_steps: Sequence[int] = ()
     result_pictures: list[bytes] = field(default_factory=list)
@@ -66,21 +67,48 @@ class BatchColumns:
             at += count
         return out
 
+    def integers_only(self) -> bool:
+        """Whether all its changes are integers of one frame, as in a loop."""
+        return (
+            len(self.frame_numbers) <= 1
+            and not self.others
+            and not any(k != INTEGER for k in self.change_kinds)
+        )
+
+    def last_integers(self, steps: int) -> dict[int, bytes]:
+        """By name, the last picture in the first `steps` steps; where there are only integers."""
+        count = sum(self.change_counts[:steps])
+        last = dict(zip(self.change_names[:count], self.integers[:count], strict=True))
+        return {name: b"\x18" + token for name, token in last.items()}
+
     def flat_changes(self, steps: int) -> list[RowChange]:
         """The changes of the first `steps` steps in a row."""
+        return self._changes_between(0, sum(self.change_counts[:steps]))
+
+    def changes_at(self, place: int) -> list[RowChange]:
+        """The changes of one step."""
+        first = sum(self.change_counts[:place])
+        return self._changes_between(first, first + sum(self.change_counts[place : place + 1]))
+
+    def _changes_between(self, first: int, end: int) -> list[RowChange]:
+        kinds = self.filled_kinds()
+        integers = iter(self.integers[kinds[:first].count(INTEGER) :])
+        others = iter(self.others[kinds[:first].count(OTHER) :])
         found: list[RowChange] = []
-        integers, others = iter(self.integers), iter(self.others)
-        kinds = self.change_kinds
-        last = kinds[-1] if kinds else 0
-        for at, name in enumerate(self.change_names[: sum(self.change_counts[:steps])]):
-            kind = kinds[at] if at < len(kinds) else last
-            if kind == INTEGER:  # sent as zigzag here and in the picture
-                found.append((name, b"\x18" + varint(next(integers)), None, False))
+        for name, kind in zip(self.change_names[first:end], kinds[first:end], strict=False):
+            if kind == INTEGER:
+                found.append((name, b"\x18" + next(integers), None, False))
             elif kind == OTHER:
                 found.append(read_change(name, next(others)))
             else:
                 found.append((name, None, None, False))
         return found
+
+    def filled_kinds(self) -> bytes:
+        """The kinds of all changes, with the repeated end written out."""
+        kinds = bytes(self.change_kinds)
+        missing = len(self.change_names) - len(kinds)
+        return kinds + kinds[-1:] * missing
 
 
 def read_change(name: int, body: bytes) -> RowChange:
@@ -113,8 +141,9 @@ def _read_patch(body: bytes) -> tuple[int, bytes, int]:
 
 _COLUMN_FIELDS = {
     2: "lines", 3: "events", 4: "frame_numbers", 5: "depths", 6: "threads", 7: "elapsed", 8: "stdout",
-    9: "change_counts", 10: "change_names", 11: "change_kinds", 12: "integers", 14: "result_steps",
+    9: "change_counts", 10: "change_names", 11: "change_kinds", 14: "result_steps",
 }  # fmt: skip
+_INTEGERS = 12
 
 
 def read_batch(payload: bytes) -> BatchColumns:
@@ -140,6 +169,8 @@ def _read_columns(columns: BatchColumns, body: bytes) -> None:
             columns.others.append(value)
         elif number == 15:
             columns.result_pictures.append(value)
+        elif number == _INTEGERS:
+            columns.integers = read_tokens(value)
         elif number in _COLUMN_FIELDS:
             setattr(columns, _COLUMN_FIELDS[number], read_packed(value))
 

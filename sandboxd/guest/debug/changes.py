@@ -176,8 +176,11 @@ def find_changes(mark: Mark, value: Any, renderer: Renderer, *, deep: bool, show
     None when nothing changed. `shown` is how many items a picture shows: a change behind them becomes a
     patch.
     """
-    parts = parts_of(value, renderer)
-    present = fingerprint(value, parts)
+    if is_described(type(value)):
+        parts, present = None, library_fingerprint(value, type(value))
+    else:
+        parts = parts_of(value, renderer)
+        present = fingerprint(value, parts)
     if present == mark.print_:
         if not deep or mark.kept is not None:
             return None

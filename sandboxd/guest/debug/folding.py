@@ -1,6 +1,6 @@
 """Folds steps: from what changed to the full state at any of them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from sandboxd.guest.debug.batch_reader import BatchColumns, FrameRow, RowChange
@@ -92,8 +92,14 @@ def replaced_by(state: Folded, row: StepRow) -> dict[tuple[int, int], bytes | No
     return found
 
 
-def fold_columns(state: Folded, columns: BatchColumns, count: int, flat: Sequence[RowChange]) -> None:
+def fold_columns(state: Folded, columns: BatchColumns, count: int) -> None:
     """Folds the first `count` steps of a batch, of which nobody wants to see each."""
+    state.elapsed_ns += sum(columns.filled(columns.elapsed)[:count])
+    state.stdout_bytes += sum(columns.filled(columns.stdout)[:count]) if columns.stdout else 0
+    if count and columns.integers_only():
+        _fold_loop(state, columns, count)
+        return
+    flat = columns.flat_changes(count)
     frames, stacks = state.frames, state.stacks
     numbers = columns.filled(columns.frame_numbers)
     depths = columns.filled(columns.depths)
@@ -115,8 +121,19 @@ def fold_columns(state: Folded, columns: BatchColumns, count: int, flat: Sequenc
             stack.append(number)
         for _ in range(counts[place] if place < len(counts) else 0):
             _apply(state, frame, next(changes))
-    state.elapsed_ns += sum(columns.filled(columns.elapsed)[:count])
-    state.stdout_bytes += sum(columns.filled(columns.stdout)[:count]) if columns.stdout else 0
+
+
+def _fold_loop(state: Folded, columns: BatchColumns, count: int) -> None:
+    """The same where all steps are one frame's and all changes integers: only the last ones count."""
+    number = columns.at(columns.frame_numbers, 0)
+    frame = state.frames.get(number)
+    if frame is None:
+        return
+    frame.line = columns.at(columns.lines, count - 1)
+    stack = state.stacks.setdefault(columns.at(columns.threads, 0), [])
+    del stack[columns.at(columns.depths, 0) - 1 :]
+    stack.append(number)
+    frame.variables.update(columns.last_integers(count))
 
 
 def _apply(state: Folded, frame: FoldedFrame, change: RowChange) -> None:

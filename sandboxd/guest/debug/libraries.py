@@ -137,11 +137,12 @@ def library_fingerprint(value: Any, cls: type) -> Any:
     if id(cls) not in _described:
         return None
     name = cls.__name__
-    if name == "ndarray" and value.nbytes <= _MAX_HASHED_BYTES and value.dtype.kind in _PLAIN_KINDS:
-        return (value.shape, value.tobytes())
     if name in ("DataFrame", "Series"):
         manager = value._mgr
-        return (id(manager), *map(id, manager.axes), *map(id, manager.blocks))
+        axes = manager.axes
+        return (id(manager), id(axes[0]), id(axes[-1]), *map(id, manager.blocks))
+    if name == "ndarray" and value.nbytes <= _MAX_HASHED_BYTES and value.dtype.kind in _PLAIN_KINDS:
+        return (value.shape, value.tobytes())
     if name == "bytearray":
         return bytes(value) if len(value) <= _MAX_HASHED_BYTES else len(value)
     return None

@@ -180,14 +180,18 @@ class MonitoringHook:
     def _on_throw(self, _code: types.CodeType, _offset: int, _error: BaseException) -> Any:
         self._recorder.resume(_get_frame(1), thrown=True)
 
-    def _on_raise(self, _code: types.CodeType, _offset: int, error: BaseException) -> Any:
+    def _on_raise(self, code: types.CodeType, _offset: int, error: BaseException) -> Any:
+        if self._recorder.tracking.plan_for(code) is None:  # libraries raise often
+            return
         frame = _get_frame(1)
         if self._only is not None:
             self._recorder.raised_unwatched(frame, error, _traceback_of(error))
         elif self._recorder.state_of(frame) is not None:
             self._recorder.raised(frame, error, _traceback_of(error))
 
-    def _on_unwind(self, _code: types.CodeType, _offset: int, error: BaseException) -> Any:
+    def _on_unwind(self, code: types.CodeType, _offset: int, error: BaseException) -> Any:
+        if self._recorder.tracking.plan_for(code) is None:
+            return
         frame = _get_frame(1)
         if self._recorder.state_of(frame) is not None:
             self._recorder.unwind(frame, self._recorder.picture(error))

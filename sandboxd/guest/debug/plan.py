@@ -264,15 +264,17 @@ def executable_lines(code: types.CodeType, source: SourcePlan, *, by_line: bool 
     waiting = [code]
     while waiting:
         current = waiting.pop()
-        if not is_skipped(current):
-            for instruction in dis.get_instructions(current):
-                line = instruction.positions.lineno if instruction.positions else None
-                if line and instruction.opname not in (
-                    "RESUME",
-                    "COPY_FREE_VARS",
-                    "MAKE_CELL",
-                    "RETURN_GENERATOR",
-                ):
-                    found.add(line if by_line else source.statement(line))
         waiting += [item for item in current.co_consts if isinstance(item, types.CodeType)]
+        if is_skipped(current):
+            continue
+        bytecode = current.co_code
+        for start, end, line in current.co_lines():
+            if line and not _PROLOGUE.issuperset(bytecode[start:end:2]):
+                found.add(line if by_line else source.statement(line))
     return frozenset(found)
+
+
+_PROLOGUE = frozenset(
+    dis.opmap[name] for name in ("RESUME", "COPY_FREE_VARS", "MAKE_CELL", "RETURN_GENERATOR")
+)
+"""What a function does before its first line."""

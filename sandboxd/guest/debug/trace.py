@@ -171,13 +171,11 @@ class Trace:
             last = kept.first_step + columns.step_count - 1
             wanted = min(step, last) - kept.first_step
             if step > last and number + 1 < len(batches):
-                fold_columns(state, columns, columns.step_count, columns.flat_changes(columns.step_count))
+                fold_columns(state, columns, columns.step_count)
                 continue
-            changes = columns.flat_changes(wanted + 1)
-            fold_columns(state, columns, wanted, changes)
-            done = sum(columns.change_counts[:wanted])
+            fold_columns(state, columns, wanted)
             result = columns.results().get(wanted)
-            row = make_row(columns, kept.first_step, wanted, changes[done:], result)
+            row = make_row(columns, kept.first_step, wanted, columns.changes_at(wanted), result)
             before = replaced_by(state, row)
             fold_row(state, row)
             return state, row, before

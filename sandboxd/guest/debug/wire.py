@@ -1,5 +1,6 @@
 """Protobuf wire format by hand: what a guest, which may not import protobuf, writes and reads."""
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 
 _SIXTY_FOUR_BITS = (1 << 64) - 1
@@ -105,20 +106,35 @@ def read_varint(data: bytes, position: int) -> tuple[int, int]:
     raise MalformedMessage("a number does not end")
 
 
+def read_tokens(data: bytes) -> list[bytes]:
+    """The varints of a packed field, still encoded."""
+    return _TOKEN.findall(data)
+
+
 def read_packed(data: bytes) -> Sequence[int]:
     """The numbers of a packed field."""
     if data.isascii():
         return data
-    numbers = []
-    number = shift = 0
-    for byte in data:
-        number |= (byte & 0x7F) << shift
-        if byte & 0x80:
-            shift += 7
-        else:
-            numbers.append(number)
-            number = shift = 0
-    return numbers
+    return list(map(_NUMBERS.__getitem__, _TOKEN.findall(data)))
+
+
+_TOKEN = re.compile(rb"[\x80-\xff]*[\x00-\x7f]")
+_MAX_KNOWN_NUMBERS = 1 << 16
+
+
+class _Numbers(dict[bytes, int]):
+    """Numbers by their varints; learns them as they are asked for."""
+
+    def __missing__(self, token: bytes) -> int:
+        number = 0
+        for byte in reversed(token):
+            number = number << 7 | byte & 0x7F
+        if len(self) < _MAX_KNOWN_NUMBERS:
+            self[token] = number
+        return number
+
+
+_NUMBERS = _Numbers()
 
 
 def unzigzag(number: int) -> int:
