@@ -185,8 +185,7 @@ class Control:
                 if past.step != past.present and command.mode != "continue":
                     return self._go_forward(command, past, step)
                 self.stepping.resume(command.mode, step[2], command.line)
-                self._done(command.command_id)
-                return True
+                return True  # the next stop, or the end, is the answer
             case debug.EvaluateInFrame():
                 self._evaluate(command, past, step, frame)
             case debug.SetVariable():
