@@ -73,7 +73,7 @@ class ResumeRun(_DebugMessage, frozen=True, tag="resume"):
 
 
 class EvaluateInFrame(_DebugMessage, frozen=True, tag="evaluate"):
-    """Evaluates an expression in a frame."""
+    """Evaluates an expression in a frame: without side effects in a copy of the guest, for which it asks."""
 
     command_id: int
     expression: str
@@ -231,7 +231,9 @@ class CommandDone(_DebugMessage, frozen=True, tag="command_done"):
     """The answer to a command: bytes of the message that `kind` names, or a refusal."""
 
     command_id: int
-    kind: Literal["breakpoints_set", "evaluated", "variable_set", "trace_answer", "refused", "done"]
+    kind: Literal[
+        "breakpoints_set", "evaluated", "variable_set", "trace_answer", "copy_wanted", "refused", "done"
+    ]
     payload: bytes = b""
     reason: str = ""
     message: str = ""

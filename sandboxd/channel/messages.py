@@ -81,7 +81,8 @@ class CallReply(_Message, frozen=True, tag="call_reply"):
 
 class Fork(_Message, frozen=True, tag="fork"):
     """Make a copy of this process that waits for messages of its own. Three descriptors come along: the
-    copy's channel, stdout and stderr. Only an idle guest is asked, and only one with a single thread."""
+    copy's channel, stdout and stderr. Only a guest with a single thread is asked, while it is idle or stopped
+    in a debug run."""
 
     fork_id: int
 

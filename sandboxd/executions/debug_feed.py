@@ -19,6 +19,7 @@ from sandboxd.channel.debug import (
     DebugStarted,
     DebugSteps,
     DebugStopped,
+    EvaluateInFrame,
 )
 from sandboxd.channel.messages import GuestMessage, Inspected, LogEntry
 from sandboxd.executions.events import EventLog
@@ -81,6 +82,9 @@ class RunControl(Protocol):
     def command(self, command: DebugCommand, *, wake: bool) -> None:
         """Sends a command; with `wake`, a running program looks for it."""
 
+    async def evaluate_in_copy(self, command: EvaluateInFrame) -> CommandDone:
+        """The answer of a copy of the stopped guest."""
+
     def stop(self, reason: str) -> None:
         """Ends the run."""
 
@@ -110,6 +114,8 @@ class DebugFeed:
         self._pause_timer: asyncio.TimerHandle | None = None
         self._written: dict[OutputStream, int] = {"stdout": 0, "stderr": 0}
         self._ended = False
+        self._evaluation: tuple[int, asyncio.Future[bool]] | None = None
+        """The one that the guest was asked for last: whether it wants a copy to answer."""
 
     def attach(self, run: RunControl) -> None:
         """The run starts."""
@@ -127,7 +133,7 @@ class DebugFeed:
             case DebugEnded(summary=summary):
                 self.summary = summary[:_MAX_SUMMARY_BYTES]
             case CommandDone():
-                self._put(message, len(message.payload))
+                self._take_answer(message)
             case DebugStarted() | DebugLogpoint():
                 self._put(message, _ITEM_COST_BYTES)
 
@@ -144,9 +150,19 @@ class DebugFeed:
     def end(self) -> None:
         """The result is in place."""
         self._ended = True
+        if self._evaluation is not None and not self._evaluation[1].done():
+            self._evaluation[1].set_result(False)
         if self._pause_timer is not None:
             self._pause_timer.cancel()
         self._put(FeedEnded(), 0)
+
+    def _take_answer(self, message: CommandDone) -> None:
+        wants_copy = message.kind == "copy_wanted"
+        waiting = self._evaluation
+        if waiting is not None and message.command_id == waiting[0] and not waiting[1].done():
+            waiting[1].set_result(wants_copy)
+        if not wants_copy:
+            self._put(message, len(message.payload))
 
     def _take_steps(self, message: DebugSteps) -> None:
         size = sum(map(len, message.payloads))
@@ -228,6 +244,19 @@ class DebugFeed:
                 self._pause_timer = None
             self._run.release_clock()
         self._run.command(command, wake=wake)
+
+    async def evaluate(self, command: EvaluateInFrame) -> None:
+        """Has an expression evaluated. At a stop returns when it was: what is sent next finds the program
+        there as before."""
+        if self._run is None or not self.stopped or self._ended:
+            self.send(command)
+            return
+        asked: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._evaluation = (command.command_id, asked)
+        self.send(command)
+        if await asked and not self._ended:
+            answer = await self._run.evaluate_in_copy(command)
+            self._put(answer, len(answer.payload))
 
     def abandon(self) -> None:
         """Nobody reads any more: nothing is kept and the guest need not wait."""

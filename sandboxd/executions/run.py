@@ -7,7 +7,7 @@ from typing import Protocol, cast
 
 import msgspec
 
-from sandboxd.channel.debug import CommandDone, DebugCommand, DebugReport
+from sandboxd.channel.debug import CommandDone, DebugCommand, DebugReport, EvaluateInFrame
 from sandboxd.channel.framing import ChannelBroken, EncodedMessage
 from sandboxd.channel.messages import (
     Call,
@@ -19,13 +19,15 @@ from sandboxd.channel.messages import (
     LogEntry,
     Run,
 )
+from sandboxd.errors import CopyFailed
 from sandboxd.executions.clock import RunClock
 from sandboxd.executions.debug_feed import DebugFeed, is_debug_report
 from sandboxd.executions.escalation import Escalation
+from sandboxd.executions.evaluation import evaluate_in, no_answer
 from sandboxd.executions.events import EventLog
 from sandboxd.executions.output import HeadAndTail
 from sandboxd.limits import MIB, Limits
-from sandboxd.supervisor.guest_exit import GuestExit, OutputStream
+from sandboxd.supervisor.guest_exit import GuestExit, GuestSink, OutputStream
 from sandboxd.supervisor.guest_process import GuestProcess
 from sandboxd.supervisor.usage import UsageMeter
 
@@ -43,6 +45,14 @@ in a coarser way, stays far below; reading more would cost the host and nobody w
 TIME_OUT = "time out"
 CANCEL = "cancelled"
 OUTPUT_FLOOD = "output flood"
+
+
+class Copier(Protocol):
+    """Copies a guest that is stopped in a run."""
+
+    async def __call__(self, guest: GuestProcess, sink: GuestSink) -> GuestProcess:
+        """The copy, which is the caller's to kill; meanwhile `sink` takes what the guest itself says.
+        `CopyFailed` says why there is none."""
 
 
 class CallHandler(Protocol):
@@ -80,6 +90,7 @@ class GuestRun:
         events: EventLog,
         call: CallHandler,
         feed: DebugFeed | None = None,
+        copy: Copier | None = None,
     ) -> None:
         self._guest = guest
         self._run = run
@@ -87,6 +98,7 @@ class GuestRun:
         self._events = events
         self._call = call
         self._feed = feed
+        self._copy = copy
         self._clock = RunClock(timeout_seconds, lambda: self.stop(TIME_OUT))
         self._escalation = Escalation(guest)
         self._finished: asyncio.Future[Finished] = asyncio.get_running_loop().create_future()
@@ -173,6 +185,17 @@ class GuestRun:
             self._guest.send(command)
             if wake:
                 self._guest.wake()
+
+    async def evaluate_in_copy(self, command: EvaluateInFrame) -> CommandDone:
+        """The answer of a copy of the stopped guest, or why there is none."""
+        try:
+            if self._copy is None:
+                raise CopyFailed(problem="it cannot be copied")
+            copy = await self._copy(self._guest, self)
+        except CopyFailed as error:
+            hint = "allow side effects to evaluate in the program itself"
+            return no_answer(command.command_id, "NO_COPY", f"{error.problem}; {hint}")
+        return await evaluate_in(copy, command)
 
     @property
     def remaining_seconds(self) -> float:

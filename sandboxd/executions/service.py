@@ -179,6 +179,7 @@ class Executions:
             events=live.events,
             call=self._calls(sandbox, execution),
             feed=live.feed,
+            copy=sandbox.session.copy_of_stopped,
         )
         live.run = run
         execution.state = ExecutionState.RUNNING

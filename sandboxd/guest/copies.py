@@ -9,6 +9,7 @@ import fcntl
 import gc
 import os
 import tempfile
+from collections.abc import Callable
 
 from sandboxd.channel.messages import Copied, Fork, ForkFailed, RemoveFiles, Restore, Restored
 from sandboxd.guest import files, hot_pages
@@ -25,11 +26,28 @@ _EXIT_INCOMPLETE = 75  # EX_TEMPFAIL of sysexits.h
 
 def serve_fork(session: Session, order: Fork) -> None:
     """Returns in the guest at once and in the copy when it is complete; both go on to serve messages."""
+    _without_collections(session, lambda descriptors: _fork(session, order, descriptors))
+
+
+def serve_brief_fork(session: Session, order: Fork) -> bool:
+    """The same for a copy that holds no files, so that it can never become a session. True in the copy."""
+    return _without_collections(
+        session, lambda descriptors: _fork(session, order, descriptors, become=_become_brief_copy)
+    )
+
+
+def refuse_fork(session: Session, order: Fork, problem: str) -> None:
+    """Says that there will be no copy."""
+    _close(session.take_descriptors())
+    session.send(ForkFailed(fork_id=order.fork_id, problem=problem))
+
+
+def _without_collections(session: Session, fork: Callable[[list[int]], bool]) -> bool:
     descriptors = session.take_descriptors()
     collecting = gc.isenabled()
     gc.disable()  # a finaliser is user code
     try:
-        run_shielded(lambda: _fork(session, order, descriptors))
+        return run_shielded(lambda: fork(descriptors))
     finally:
         if collecting:
             gc.enable()
@@ -55,7 +73,7 @@ def serve_remove_files(session: Session, order: RemoveFiles) -> None:
         run_shielded(lambda: files.remove_tree(order.directory))
 
 
-def _fork(session: Session, order: Fork, descriptors: list[int]) -> None:
+def _fork(session: Session, order: Fork, descriptors: list[int], become: "_Become | None" = None) -> bool:
     try:
         if len(descriptors) != _DESCRIPTORS:
             raise OSError("no descriptor is free")
@@ -63,25 +81,45 @@ def _fork(session: Session, order: Fork, descriptors: list[int]) -> None:
     except (OSError, MemoryError) as error:
         _close(descriptors)
         session.send(ForkFailed(fork_id=order.fork_id, problem=str(error) or "no memory"))
-        return
+        return False
     if pid:
         _close(descriptors)
-        if session.latest_run >= _RUNS_OF_A_SESSION_IN_USE and not session.has_message():
+        in_use = session.latest_run >= _RUNS_OF_A_SESSION_IN_USE
+        if become is None and in_use and not session.has_message():
             hot_pages.copy_now(session.hot_pages)
-        return
+        return False
     try:
-        _become_copy(session, order, descriptors)
+        (become or _become_copy)(session, order, descriptors)
     except BaseException:
         os._exit(_EXIT_INCOMPLETE)  # never two sessions on one channel
+    return True
+
+
+_Become = Callable[[Session, Fork, list[int]], None]
 
 
 def _become_copy(session: Session, order: Fork, descriptors: list[int]) -> None:
+    _take_over(descriptors)
+    _keep_files(session, order)
+    held = 0 if session.kept_files is None else session.kept_files.size
+    session.send(Copied(fork_id=order.fork_id, file_bytes=held))
+
+
+def _become_brief_copy(session: Session, order: Fork, descriptors: list[int]) -> None:
+    _take_over(descriptors)
+    session.send(Copied(fork_id=order.fork_id))
+
+
+def _take_over(descriptors: list[int]) -> None:
     # User code may have closed 1 or 2, so that one of ours has the number: first out of the way.
     above = [fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, _CHANNEL + 1) for descriptor in descriptors]
     _close(descriptors)
     for descriptor, target in zip(above, (_CHANNEL, 1, 2), strict=True):
         os.dup2(descriptor, target, inheritable=True)
     _close(above)
+
+
+def _keep_files(session: Session, order: Fork) -> None:
     try:
         if session.kept_files is None:  # else this is a copy of a copy: what the first one kept counts
             session.kept_files = files.take(session.workspace)
@@ -93,7 +131,6 @@ def _become_copy(session: Session, order: Fork, descriptors: list[int]) -> None:
         problem = "no memory is left for the workspace files"
         session.send(ForkFailed(fork_id=order.fork_id, problem=problem, too_large=True))
         os._exit(_EXIT_INCOMPLETE)
-    session.send(Copied(fork_id=order.fork_id, file_bytes=session.kept_files.size))
 
 
 def _move_to(session: Session, directory: str) -> None:

@@ -8,9 +8,10 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from sandboxd.channel.messages import Configure, FailureReport, Finished, Input, Run, Violation
+from sandboxd.channel.messages import Configure, FailureReport, Finished, Fork, Input, Run, Violation
 from sandboxd.channel.values import DescriptionValue, Value
 from sandboxd.guest.api import GuestApi
+from sandboxd.guest.copies import refuse_fork
 from sandboxd.guest.coroutines import Outcome
 from sandboxd.guest.debug.traces import Traces
 from sandboxd.guest.debug_log import DebugLog
@@ -72,7 +73,9 @@ class Runner:
         finally:
             session.namespace.pop(LAST_VALUE, None)
             session.output.flush(run_interruptible)
-            session.end_run()
+            for unread in session.end_run():
+                if isinstance(unread, Fork):
+                    refuse_fork(session, unread, "the program went on")
             session.refill_reserve()
 
     def _restore_builtins(self) -> None:

@@ -75,7 +75,7 @@ class Session:
         self._receive_lock = threading.Lock()
         self._replies: dict[int, CallReply] = {}
         self._commands: deque[HostMessage] = deque()
-        """What else the host said while an execution runs: commands of a debug session."""
+        """What else the host said while an execution runs: commands of a debug session, orders to fork."""
         self._last_call_id = 0
         self._reserve: mmap.mmap | None = None
 
@@ -164,12 +164,14 @@ class Session:
         self.interrupts.pending = False
         self.active_run = self.latest_run = run_id
 
-    def end_run(self) -> None:
-        """From here on the main loop alone reads the channel."""
+    def end_run(self) -> list[HostMessage]:
+        """From here on the main loop alone reads the channel; returns what the run left unread."""
         with self._receive_lock:
             self.active_run = None
             self._replies.clear()
+            unread = list(self._commands)
             self._commands.clear()
+        return unread
 
     def next_call_id(self) -> int:
         """A number no other call of this guest has."""
@@ -197,7 +199,7 @@ class Session:
                 raise RunEnded
             if not self.has_message():
                 return
-            message = receive_host_message(self.channel)
+            message = receive_host_message(self.channel, self.descriptors)
             if message is None:
                 raise OSError("the host has closed the channel")
             if isinstance(message, CallReply):

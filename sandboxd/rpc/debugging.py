@@ -137,7 +137,7 @@ class _Session:
         """Takes commands until the caller has no more."""
         try:
             async for request in requests_in:
-                self._take(request)
+                await self._take(request)
         except InvalidArgument as error:
             self._problem = error
             self._live.cancel()
@@ -158,7 +158,7 @@ class _Session:
             self._end(detach=self._detach, command_id=0)
         self._feed.abandon()
 
-    def _take(self, request: pb.DebugSessionRequest) -> None:
+    async def _take(self, request: pb.DebugSessionRequest) -> None:
         kind = request.WhichOneof("command")
         if kind == "start":
             raise InvalidArgument(field="start", problem="may come only once")
@@ -169,7 +169,10 @@ class _Session:
         resumes = isinstance(command, debug.ResumeRun) and command.mode not in ("back", "reverse")
         if isinstance(command, debug.ResumeRun | debug.PauseRun):
             self.writer.awaits_stop(request.command_id)
-        self._feed.send(command, resumes=resumes)
+        if isinstance(command, debug.EvaluateInFrame):
+            await self._feed.evaluate(command)
+        else:
+            self._feed.send(command, resumes=resumes)
 
     def _end(self, *, detach: bool, command_id: int) -> None:
         if detach:

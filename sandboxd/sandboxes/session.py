@@ -22,6 +22,7 @@ from sandboxd.sandboxes.model import (
     SkipReason,
 )
 from sandboxd.supervisor.copying import Sequel
+from sandboxd.supervisor.guest_exit import GuestSink
 from sandboxd.supervisor.guest_process import GuestProcess
 from sandboxd.supervisor.supervisor import Supervisor
 
@@ -175,6 +176,17 @@ class Session:
             copy.kill("could not be restored")
             raise
         return copy
+
+    async def copy_of_stopped(self, guest: GuestProcess, sink: GuestSink) -> GuestProcess:
+        """A copy of the guest in the middle of a debug run, for somebody to look into; `CopyFailed` says why
+        there is none. `sink` takes what the guest says meanwhile."""
+        report = unsupported(self._supervisor, self._spec)
+        if report.skipped is not SkipReason.FAILED:
+            raise CopyFailed(problem=report.message)
+        problem = await refusal(guest, budget=self._budget())
+        if problem is not None:
+            raise CopyFailed(problem=problem[1])
+        return await self._supervisor.copy(guest, sequel=Sequel(sink=sink))
 
     def drop(self, checkpoint: Checkpoint) -> None:
         """Forgets a kept state."""

@@ -49,10 +49,10 @@ def open_guest(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sequel:
-    """What the guest is told right behind the order, and who takes its answer."""
+    """Who takes what else the guest says, and what it is told right behind the order."""
 
-    message: HostMessage
     sink: GuestSink
+    message: HostMessage | None = None
 
 
 async def copy_guest(guest: GuestProcess, copy_id: int, *, sequel: Sequel | None = None) -> GuestProcess:
@@ -77,7 +77,7 @@ async def _copy(guest: GuestProcess, copy_id: int, sequel: Sequel | None) -> Gue
         try:
             _order(guest, copy_id, descriptors)
         finally:
-            if sequel:
+            if sequel and sequel.message is not None:
                 guest.send(sequel.message)
         await _hello(copy, refusal)
     except BaseException as error:
@@ -89,7 +89,8 @@ async def _copy(guest: GuestProcess, copy_id: int, sequel: Sequel | None) -> Gue
         raise
     finally:
         gate.withdraw(guest.pid)
-        guest.listen(sequel.sink if sequel else None)  # its answer may come after the copy's first word
+        if guest.tells(refusal):
+            guest.listen(sequel.sink if sequel else None)  # its answer may come after the copy's first word
         guest.family.orders -= 1
     guest.family.park(copy)
     zygote = guest.family.zygote
@@ -152,4 +153,6 @@ class _Refusal:
             self._other.message(message)
 
     def output(self, stream: OutputStream, data: bytes) -> None:
-        """Nothing is written between executions."""
+        """What is written in the middle of a run; between executions nothing is."""
+        if self._other is not None:
+            self._other.output(stream, data)

@@ -199,6 +199,10 @@ class GuestProcess:
         self._sink = sink or self._stray
         self._output.resume()
 
+    def tells(self, sink: GuestSink) -> bool:
+        """Whether `sink` is the one who takes them now."""
+        return self._sink is sink
+
     def pause_channel(self) -> None:
         """Stops reading messages; the guest blocks in send(2) once its socket is full."""
         if self._channel.fileno() >= 0:

@@ -12,3 +12,10 @@ def server() -> Iterator[Serving]:
     """One server for all of them; each test has its own sandbox."""
     with serving() as running:
         yield running
+
+
+@pytest.fixture
+def sandbox(server: Serving) -> Iterator[str]:
+    made = server.create(debugging=True)
+    yield made
+    server.delete(made)

@@ -36,6 +36,12 @@ class FakeHost:
             return command(self) if callable(command) else command
         return debug.ResumeRun(command_id=0, mode="continue")
 
+    def fork(self, order: Any) -> bool:
+        raise AssertionError("nobody here orders copies")
+
+    def refuse_fork(self, order: Any, problem: str) -> None:
+        raise AssertionError("nobody here orders copies")
+
     def of(self, kind: type) -> list[Any]:
         return [message for message in self.messages if isinstance(message, kind)]
 

@@ -1,9 +1,6 @@
 """Debugging inside real sandboxes, over gRPC."""
 
-import itertools
-import queue
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import grpc
@@ -13,6 +10,7 @@ from sandboxd_api.v1 import debug_pb2, execution_pb2, trace_pb2
 from sandboxd_api.v1 import debug_session_pb2 as wire
 from sandboxd_api.v1 import execution_service_pb2 as pb
 
+from tests.debugger.talk import Talk
 from tests.support.serving import Serving, options_of
 
 WISH_LIST = """\
@@ -30,13 +28,6 @@ __result__ = result
 """
 
 
-@pytest.fixture
-def sandbox(server: Serving) -> Iterator[str]:
-    made = server.create(debugging=True)
-    yield made
-    server.delete(made)
-
-
 def debug_events(server: Serving, sandbox: str, code: str, **options: Any) -> list[debug_pb2.DebugEvent]:
     request = pb.DebugRequest(
         sandbox_id=sandbox, code=code, debug_options=debug_pb2.DebugOptions(**options), options=options_of(20)
@@ -47,54 +38,6 @@ def debug_events(server: Serving, sandbox: str, code: str, **options: Any) -> li
 def finished(events: list[debug_pb2.DebugEvent]) -> debug_pb2.DebugFinished:
     assert events[-1].WhichOneof("event") == "finished"
     return events[-1].finished
-
-
-class Talk:
-    """A session as a script writes it: send a command, wait for its answer."""
-
-    def __init__(
-        self, server: Serving, sandbox: str, code: str, *, seconds: float = 20, **start: Any
-    ) -> None:
-        self._commands: queue.SimpleQueue[pb.DebugSessionRequest | None] = queue.SimpleQueue()
-        self._numbers = itertools.count(1)
-        first = wire.StartDebugging(sandbox_id=sandbox, code=code, options=options_of(seconds), **start)
-        self._send(start=first)
-        self.call = server.executions.DebugSession(
-            iter(self._commands.get, None), metadata=server.metadata, timeout=60
-        )
-        self.events: list[pb.DebugSessionResponse] = []
-
-    def until(self, kind: str) -> Any:
-        """Reads on to the next message of a kind."""
-        for response in self.call:
-            self.events.append(response)
-            if response.WhichOneof("event") == kind:
-                return getattr(response, kind)
-        raise AssertionError(f"the session ended without {kind}")
-
-    def ask(self, kind: str, **command: Any) -> Any:
-        """Sends a command and reads on to the answer of a kind."""
-        self._send(**command)
-        return self.until(kind)
-
-    def send(self, **command: Any) -> None:
-        """Sends a command."""
-        self._send(**command)
-
-    def resume(self, mode: str) -> wire.Stopped:
-        """Goes on to the next stop."""
-        found = self.ask("stopped", resume=wire.Resume(mode=wire.Resume.Mode.Value(f"MODE_{mode}")))
-        assert isinstance(found, wire.Stopped)
-        return found
-
-    def end(self) -> debug_pb2.DebugFinished:
-        """Continues to the end."""
-        found = self.ask("finished", resume=wire.Resume(mode=wire.Resume.MODE_CONTINUE))
-        assert isinstance(found, debug_pb2.DebugFinished)
-        return found
-
-    def _send(self, **command: Any) -> None:
-        self._commands.put(pb.DebugSessionRequest(command_id=next(self._numbers), **command))
 
 
 def test_the_wish_lists_loop_reads_full_steps(server: Serving, sandbox: str) -> None:

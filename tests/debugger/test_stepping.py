@@ -35,6 +35,11 @@ def go(mode: str, line: int = 0) -> debug.ResumeRun:
     return debug.ResumeRun(command_id=1, mode=mode, line=line)  # type: ignore[arg-type]
 
 
+def evaluate(number: int, expression: str, **more: Any) -> debug.EvaluateInFrame:
+    """In the program itself: there is no host here that orders copies."""
+    return debug.EvaluateInFrame(command_id=number, expression=expression, allow_side_effects=True, **more)
+
+
 def stops(traced: Traced) -> list[wire.Stopped]:
     return [wire.Stopped.FromString(stop.payload) for stop in traced.host.of(debug.DebugStopped)]
 
@@ -142,11 +147,11 @@ def test_exceptions_stop_as_asked(mode: str, count: int) -> None:
 def test_evaluate_reads_the_frame_and_set_variable_changes_it() -> None:
     source = "def f(x):\n    y = x\n    return y + 1\nz = 1\nr = f(z)\n"
     traced = session(
-        debug.EvaluateInFrame(command_id=1, expression="x * 10"),
+        evaluate(1, "x * 10"),
         debug.SetVariable(command_id=2, name="y", expression="x + 40"),
         debug.SetVariable(command_id=3, name="nope", expression="1"),
-        debug.EvaluateInFrame(command_id=4, expression="1 / 0"),
-        debug.EvaluateInFrame(command_id=5, expression="z", frame=1),
+        evaluate(4, "1 / 0"),
+        evaluate(5, "z", frame=1),
         source=source,
         breakpoints=[debug.Breakpoint(line=3)],
     )
@@ -161,7 +166,7 @@ def test_evaluate_reads_the_frame_and_set_variable_changes_it() -> None:
 
 def test_an_endless_evaluation_ends_at_its_deadline() -> None:
     traced = session(
-        debug.EvaluateInFrame(command_id=1, expression="[0 for _ in iter(int, 1)]", timeout_ms=100),
+        evaluate(1, "[0 for _ in iter(int, 1)]", timeout_ms=100),
         at="start",
     )
     failure = wire.Evaluated.FromString(traced.host.of(debug.CommandDone)[0].payload).failure

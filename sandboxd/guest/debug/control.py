@@ -6,26 +6,18 @@ import types
 from typing import Any, Protocol
 
 from sandboxd.channel import debug
-from sandboxd.guest.debug.evaluation import EvaluationTimedOut, bind, fill_in, run_in_frame
+from sandboxd.channel.messages import Fork
+from sandboxd.guest.debug.evaluating import Evaluator, Stopped
+from sandboxd.guest.debug.evaluation import fill_in
 from sandboxd.guest.debug.folding import Folded, StepRow
-from sandboxd.guest.debug.frames import FrameState
 from sandboxd.guest.debug.full_steps import StepWriter
-from sandboxd.guest.debug.judge import BadExpression, Undecided, judge, parse_expression
 from sandboxd.guest.debug.past import Past
 from sandboxd.guest.debug.queries import QueryFailed
 from sandboxd.guest.debug.recorder import Recorder
-from sandboxd.guest.debug.show import read_value, show, show_plain
 from sandboxd.guest.debug.stepping import ENTRY, ArmedBreakpoint, Stepping, Stop
 from sandboxd.guest.debug.steps import Step
-from sandboxd.guest.debug.stop_report import (
-    breakpoints_set,
-    failure,
-    plain_variable,
-    stopped,
-)
+from sandboxd.guest.debug.stop_report import breakpoints_set, stopped
 from sandboxd.guest.debug.trace import Trace
-from sandboxd.guest.debug.values import exception_summary, type_name
-from sandboxd.guest.debug.wire import bytes_field
 
 _FOLDED_AHEAD = 1500
 """Steps between two stops up to which going on is quicker than starting from a keyframe."""
@@ -39,6 +31,12 @@ class Line(Protocol):
 
     def next_command(self, *, wait: bool) -> Any | None:
         """The host's next command; None when there is none and `wait` is off, or the host hung up."""
+
+    def fork(self, order: Fork) -> bool:
+        """Makes the copy that is ordered; True in the copy, whose line leads to the host too."""
+
+    def refuse_fork(self, order: Fork, problem: str) -> None:
+        """Says why there is no copy."""
 
 
 class Control:
@@ -72,6 +70,7 @@ class Control:
         self._breakpoints_only = breakpoints_only
         self._watching_only = False
         self._pending: Stop | None = None
+        self._evaluator = Evaluator(line, trace, recorder)
 
     def install(self) -> None:
         """From here on SIGUSR1 makes the program look for commands at its next step."""
@@ -157,6 +156,8 @@ class Control:
                 case debug.DetachRun(command_id=number):
                     self._detached = True
                     self._done(number)
+                case Fork():
+                    self._line.refuse_fork(command, "the program runs")
                 case _:
                     self._refuse(command.command_id, "NOT_STOPPED", "The program runs; pause it first.")
 
@@ -186,10 +187,8 @@ class Control:
                     return self._go_forward(command, past, step)
                 self.stepping.resume(command.mode, step[2], command.line)
                 return True  # the next stop, or the end, is the answer
-            case debug.EvaluateInFrame():
-                self._evaluate(command, past, step, frame)
-            case debug.SetVariable():
-                self._set_variable(command, past, step, frame)
+            case debug.EvaluateInFrame() | debug.SetVariable() | Fork():
+                self._look_into(command, past, Stopped(step[2], frame))
             case debug.SetBreakpoints():
                 self._set_breakpoints(command)
             case debug.QueryTrace():
@@ -202,6 +201,18 @@ class Control:
                 self._done(number)
                 return True
         return False
+
+    def _look_into(
+        self, command: debug.EvaluateInFrame | debug.SetVariable | Fork, past: Past, stop: Stopped
+    ) -> None:
+        match command:
+            case debug.EvaluateInFrame():
+                self._evaluator.evaluate(command, past, stop)
+            case debug.SetVariable():
+                self._evaluator.set_variable(command, past, stop)
+            case Fork():
+                if self._line.fork(command):
+                    self._evaluator.live_as_copy(stop)
 
     # --- the past -----------------------------------------------------------------------------
 
@@ -231,85 +242,6 @@ class Control:
         self._report(payload, reason, state.stdout_bytes)
 
     # --- commands -----------------------------------------------------------------------------
-
-    def _evaluate(
-        self, command: debug.EvaluateInFrame, past: Past, step: Step, frame: types.FrameType
-    ) -> None:
-        if past.step != past.present:
-            self._evaluate_past(command, past)
-            return
-        target = self._frame(command.frame, step, frame)
-        if target is None:
-            self._refuse(command.command_id, "NO_SUCH_FRAME", "No such frame is on the stack.")
-            return
-        try:
-            value, written = run_in_frame(
-                target,
-                command.expression,
-                timeout_ms=command.timeout_ms,
-                statements=command.allow_side_effects,
-            )
-        except EvaluationTimedOut:
-            body = bytes_field(2, failure("TimeoutError", f"it took longer than {command.timeout_ms} ms"))
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:
-            body = bytes_field(
-                2, failure(type_name(type(error)), exception_summary(error).partition(": ")[2])
-            )
-        else:
-            body = bytes_field(1, self._variable(command.expression, value))
-            body += bytes_field(3, written) if written else b""
-        self._done(command.command_id, "evaluated", body)
-
-    def _evaluate_past(self, command: debug.EvaluateInFrame, past: Past) -> None:
-        state, row = self._trace.state_before(past.step)
-        names = self._recorder.names
-
-        def look_up(name: str) -> Any:
-            number = names.get(name, 0)
-            for frame_number in (command.frame or (row.frame if row else 1), 1):
-                frame = state.frames.get(frame_number)
-                if frame is not None and number in frame.variables:
-                    return read_value(frame.variables[number])
-            raise Undecided(name)
-
-        try:
-            text = show_plain(judge(parse_expression(command.expression), look_up))
-        except (BadExpression, Undecided) as error:
-            self._refuse(
-                command.command_id,
-                "IN_THE_PAST",
-                f"Only recorded values can be asked for in the past ({error}); go on to the present first.",
-            )
-            return
-        self._done(
-            command.command_id, "evaluated", bytes_field(1, plain_variable(command.expression, "", text))
-        )
-
-    def _set_variable(
-        self, command: debug.SetVariable, past: Past, step: Step, frame: types.FrameType
-    ) -> None:
-        if past.step != past.present:
-            self._refuse(command.command_id, "IN_THE_PAST", "The past cannot be changed; go on first.")
-            return
-        target = self._frame(command.frame, step, frame)
-        if target is None:
-            self._refuse(command.command_id, "NO_SUCH_FRAME", "No such frame is on the stack.")
-            return
-        try:
-            value, _written = run_in_frame(target, command.expression, timeout_ms=10_000, statements=False)
-            problem = bind(target, command.name, value)
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:
-            body = bytes_field(
-                2, failure(type_name(type(error)), exception_summary(error).partition(": ")[2])
-            )
-        else:
-            body = bytes_field(2, failure("NameError", problem)) if problem else b""
-            body = body or bytes_field(1, self._variable(command.name, value))
-        self._done(command.command_id, "variable_set", body)
 
     def _set_breakpoints(self, command: debug.SetBreakpoints) -> None:
         found = self.stepping.set_breakpoints(command.breakpoints)
@@ -344,20 +276,6 @@ class Control:
             codes=recorder.tracking.codes,
             max_variables=recorder.options.values.max_variables,
         )
-
-    def _frame(self, number: int, step: Step, frame: types.FrameType) -> types.FrameType | None:
-        if number in (0, step[2].number):
-            return frame
-        current: types.FrameType | None = frame
-        while current is not None:
-            state: FrameState | None = self._recorder.state_of(current)
-            if state is not None and state.number == number:
-                return current
-            current = current.f_back
-        return None
-
-    def _variable(self, name: str, value: Any) -> bytes:
-        return plain_variable(name, type_name(type(value)), show(self._recorder.picture(value), 2000))
 
     def _log(self, armed: ArmedBreakpoint, frame: types.FrameType) -> None:
         message = fill_in(armed.log_message, frame, self._recorder.picture)

@@ -43,6 +43,15 @@ def deadline(milliseconds: int) -> Iterator[None]:
         signal.signal(signal.SIGALRM, previous)
 
 
+def is_expression(text: str) -> bool:
+    """Whether `text` can be evaluated; what it fails with otherwise shows when it is tried."""
+    try:
+        compile(text.strip(), _RUN_NAME, "eval", dont_inherit=True)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    return True
+
+
 def run_in_frame(
     frame: types.FrameType, text: str, *, timeout_ms: int, statements: bool
 ) -> tuple[Any, bytes]:

@@ -12,6 +12,8 @@ from collections.abc import Callable
 from typing import Any
 
 from sandboxd.channel.debug import CommandDone, DebugSettings, QueryTrace
+from sandboxd.channel.messages import Fork
+from sandboxd.guest.copies import refuse_fork, serve_brief_fork
 from sandboxd.guest.coroutines import Outcome
 from sandboxd.guest.debug.plan import VALUE_HOOK, SourcePlan, wrap_expression_values
 from sandboxd.guest.debug.run import DebugRun, answer_query
@@ -111,3 +113,9 @@ class _HostLine:
 
     def next_command(self, *, wait: bool) -> Any | None:
         return self._session.next_command(wait=wait)
+
+    def fork(self, order: Fork) -> bool:
+        return serve_brief_fork(self._session, order)
+
+    def refuse_fork(self, order: Fork, problem: str) -> None:
+        refuse_fork(self._session, order, problem)

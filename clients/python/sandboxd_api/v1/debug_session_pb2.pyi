@@ -278,7 +278,9 @@ Global___Pause: _TypeAlias = Pause  # noqa: Y015
 
 @_typing.final
 class Evaluate(_message.Message):
-    """Evaluates an expression in a frame of a stopped run. Answered by `evaluated`."""
+    """Evaluates an expression in a frame of a stopped run. Answered by `evaluated`, or by `refused` with one of
+    the reasons NO_COPY, EVALUATION_TIMED_OUT, EVALUATION_DIED, NO_SUCH_FRAME, NOT_STOPPED, IN_THE_PAST.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -291,8 +293,10 @@ class Evaluate(_message.Message):
     frame: _builtins.int
     """Id of the frame. Optional; 0 means the innermost."""
     allow_side_effects: _builtins.bool
-    """Whether statements are allowed. Optional; default false: only an expression is. Either way it runs in
-    the program itself, so what it changes stays changed.
+    """Optional; default false: only an expression is allowed, and it runs in a copy of the program, so that
+    nothing it does to the program's objects stays. There is no copy (NO_COPY) while the program has threads
+    and where checkpoints are off or not possible. With true it runs in the program itself: what it changes
+    stays changed, and one that cannot be interrupted holds the program.
     """
     @_builtins.property
     def timeout(self) -> _duration_pb2.Duration:
