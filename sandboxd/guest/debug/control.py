@@ -11,6 +11,7 @@ from sandboxd.guest.debug.evaluating import Evaluator, Stopped
 from sandboxd.guest.debug.evaluation import fill_in
 from sandboxd.guest.debug.folding import Folded, StepRow
 from sandboxd.guest.debug.full_steps import StepWriter
+from sandboxd.guest.debug.options import RETURN, UNWIND
 from sandboxd.guest.debug.past import Past
 from sandboxd.guest.debug.queries import QueryFailed
 from sandboxd.guest.debug.recorder import Recorder
@@ -185,7 +186,8 @@ class Control:
             case debug.ResumeRun():
                 if past.step != past.present and command.mode != "continue":
                     return self._go_forward(command, past, step)
-                self.stepping.resume(command.mode, step[2], command.line)
+                at_end = step[1] in (RETURN, UNWIND)
+                self.stepping.resume(command.mode, step[2], command.line, at_end=at_end)
                 return True  # the next stop, or the end, is the answer
             case debug.EvaluateInFrame() | debug.SetVariable() | Fork():
                 self._look_into(command, past, Stopped(step[2], frame))

@@ -79,13 +79,13 @@ class Stepping:
         )
         return Verified(line=line, verified=True)
 
-    def resume(self, mode: ResumeMode, state: FrameState, line: int) -> None:
-        """Sets what the next stop is, seen from a stop in `state`."""
-        self.mode = mode
+    def resume(self, mode: ResumeMode, state: FrameState, line: int, *, at_end: bool = False) -> None:
+        """Sets what the next stop is, seen from a stop in `state`, `at_end` when its call is over."""
+        self.mode = "over" if at_end and mode == "out" else mode
         self.target = state
         self.target_line = line
         self.thread = state.thread
-        self.target_left = False
+        self.target_left = at_end
         self.pause = False
 
     def stop_at(self, step: Step, frame: types.FrameType) -> Stop | ArmedBreakpoint | None:
@@ -99,7 +99,7 @@ class Stepping:
         if event == EXCEPTION and self.is_exception_stop(frame):
             return Stop(reason=EXCEPTION_RAISED)
         if event in (RETURN, UNWIND) and state is self.target:
-            return self._left(event)
+            return self._left()
         return None
 
     def is_exception_stop(self, frame: types.FrameType) -> bool:
@@ -108,18 +108,16 @@ class Stepping:
             return not _is_caught(frame)
         return self.exception_stops == "raised"
 
-    def _left(self, event: int) -> Stop | None:
+    def _left(self) -> Stop | None:
         self.target_left = True
-        if self.mode == "out" or (self.mode == "to_line" and event == RETURN):
-            return Stop(reason=STEP)
-        return None
+        return Stop(reason=STEP) if self.mode in ("out", "to_line") else None
 
     def _stepped(self, step: Step, state: FrameState) -> Stop | None:
         if self.mode == "continue":
             return None
         if self.mode == "to_line":
             reached = step[0] == self.target_line and state.plan.source.label == self.label
-            return Stop(reason=LINE_REACHED) if reached else None
+            return Stop(reason=LINE_REACHED) if reached and self._may_be_reached_in(state) else None
         if state.thread != self.thread:
             return None
         if self.mode == "into":
@@ -127,6 +125,11 @@ class Stepping:
         if self.mode == "over" and (state is self.target or (self.target_left and self._is_caller(state))):
             return Stop(reason=STEP)
         return None
+
+    def _may_be_reached_in(self, state: FrameState) -> bool:
+        """A line of the function itself is meant in this call of it, not in one that it makes."""
+        target = self.target
+        return target is None or state is target or self.target_line not in target.plan.statements
 
     def _is_caller(self, state: FrameState) -> bool:
         caller = self.target.caller if self.target is not None else None
