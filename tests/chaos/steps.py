@@ -108,21 +108,13 @@ def _refuse(watch: Watch, server: Serving, step: str) -> None:
 
 def _steps() -> list[str]:
     """The steps of a guest on this machine, as the zygote has them."""
-    from sandboxd.channel.orders import Spawn
-    from sandboxd.isolation.rlimits import ResourceLimits
     from sandboxd.supervisor.probing import probe_host
-    from sandboxd.zygote.spawn import GuestDescriptors, GuestSetup, steps
+    from sandboxd.zygote.spawn import GuestSetup
 
     isolation = probe_host()
     if isolation.cgroups is not None:
         isolation.cgroups.remove()
-    none = ResourceLimits(data_bytes=0, address_space_bytes=0, open_files=0, processes=0, file_bytes=0)
-    uid = 1 if isolation.plan.uid_per_guest else 0
-    order = Spawn(guest_id=1, uid=uid, limits=none, workspace_bytes=0, workspace_inodes=0, hostname="")
-    return [
-        name
-        for name, _ in steps(GuestSetup(plan=isolation.plan, proc=-1), order, GuestDescriptors(-1, -1, -1))
-    ]
+    return [name for name, _ in GuestSetup(plan=isolation.plan, proc=-1).steps]
 
 
 CASES = (
