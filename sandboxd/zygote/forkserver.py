@@ -69,7 +69,10 @@ class Forkserver:
         socket.send_fds(self._control, [encode_order(report)], descriptors)
 
     def _serve_order(self) -> bool:
-        packet, descriptors, _, _ = socket.recv_fds(self._control, MAX_ORDER_BYTES, _SPAWN_DESCRIPTORS)
+        try:
+            packet, descriptors, _, _ = socket.recv_fds(self._control, MAX_ORDER_BYTES, _SPAWN_DESCRIPTORS)
+        except ConnectionResetError:  # the host died with reports of ours unread
+            return False
         if not packet:
             return False
         order = decode_order(packet)

@@ -3,6 +3,8 @@
 import argparse
 import dataclasses
 import json
+import os
+import platform
 import sys
 import time
 import traceback
@@ -71,6 +73,11 @@ def _print_table(outcomes: Sequence[Outcome]) -> None:
         )
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
     console.print(table)
+    load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
+    console.print(
+        f"{os.cpu_count()} cores, Python {platform.python_version()}, load average at the end {load}: "
+        "bars in seconds are for a machine that has a core to spare"
+    )
     for outcome in outcomes:
         for remark in outcome.remarks:
             console.print(f"note {outcome.case.row} {outcome.case.what}: {escape(remark)}", soft_wrap=True)
