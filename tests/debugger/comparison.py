@@ -59,6 +59,7 @@ def compare(got: list[Seen], expected: list[Seen]) -> None:
                 f"step {number}: {[(each.function, each.line) for each in got[near]]}"
                 f" but expected {[(each.function, each.line) for each in expected[near]]}"
             )
+        assert one.variables.keys() <= other.bound, (number, one.line, one.variables.keys() - other.bound)
         for name, value in other.variables.items():
             assert name in one.variables or isinstance(value, complex), (number, one.line, name)
             assert repr(one.variables[name]) == repr(value) or one.variables[name] == value, (

@@ -20,6 +20,8 @@ class Seen:
     function: str
     line: int
     variables: dict[str, Any]
+    bound: frozenset[str] = frozenset()
+    """Names of all variables, those too that could not be copied."""
 
 
 def plain_copy(value: Any, depth: int = 3) -> tuple[bool, Any]:
@@ -125,7 +127,7 @@ class ReferenceTracer:
             ok, copy = plain_copy(value)
             if ok and not name.startswith("__") and (module or name not in self._inlined):
                 variables[name] = copy
-        self.seen.append(Seen(frame.f_code.co_name, statement, variables))
+        self.seen.append(Seen(frame.f_code.co_name, statement, variables, frozenset(held)))
 
 
 def reference_run(
