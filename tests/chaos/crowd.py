@@ -15,6 +15,7 @@ from typing import Any
 
 from sandboxd_client import (
     Client,
+    DeadlineExceeded,
     Exhausted,
     Limits,
     QueueFull,
@@ -56,7 +57,7 @@ async def _crowd(address: str, token: str) -> dict[str, Any]:
     async def watch() -> None:
         nonlocal waiting
         while not over.is_set():
-            with contextlib.suppress(Unreachable):
+            with contextlib.suppress(Unreachable, DeadlineExceeded):
                 found = await clients[0].statistics()
                 waiting = max(waiting, found.queued_execution_count)
             await asyncio.sleep(0.2)
@@ -109,7 +110,7 @@ async def _be_refused(address: str, token: str, full: asyncio.Event, over: async
             full.set()
             while not over.is_set():
                 asked = time.perf_counter()
-                with contextlib.suppress(Unreachable):
+                with contextlib.suppress(Unreachable, DeadlineExceeded):
                     try:
                         await sandbox.execute("1")
                     except QueueFull:
