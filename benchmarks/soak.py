@@ -252,6 +252,7 @@ def _server() -> Iterator[tuple[int, str, str]]:
             "DATA_DIRECTORY": directory,
             "LOG_LEVEL": "error",
             "QUOTAS__CPU_SECONDS_PER_MINUTE": "6000",
+            "MAX_DATABASE_WORKERS": "1",  # started as they are needed, which is no growth
         }
         server = subprocess.Popen(
             [sys.executable, "-m", "sandboxd", "serve", "--json"],
