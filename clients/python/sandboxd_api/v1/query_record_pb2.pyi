@@ -182,7 +182,7 @@ class QueryRecord(_message.Message):
     bridged_sql: _builtins.str
     """The statement as it ran, where the dialect bridge rewrote it; empty otherwise."""
     fingerprint: _builtins.str
-    """Stands for the statement without its literals."""
+    """Stands for the statement without its literals; of a text too long to be read, for the whole text."""
     statement_kind: _builtins.str
     """Its kind, such as "select" or "update"; empty when it could not be parsed."""
     verdict: Global___QueryRecord.Verdict.ValueType
