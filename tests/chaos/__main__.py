@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from sandboxd import logs
 from tests.chaos import callers, databases, kernel, killing, steps, storage
 from tests.chaos.model import Case, NotRun, Outcome, Watch, judged, not_run, shown
 
@@ -121,6 +122,9 @@ def main() -> int:
     if unknown or (arguments.rounds is not None and arguments.rounds < 1):
         what = f"no row {', '.join(sorted(unknown))}" if unknown else "--rounds must be at least 1"
         parser.error(f"{what}; rows are {''.join(sorted(rows))}")
+    logs.configure(
+        style="auto", level="warning"
+    )  # to standard error: some rows use the store in this process
     outcomes = []
     for case in CASES:
         if arguments.only and case.row not in arguments.only.upper():
