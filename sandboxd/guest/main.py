@@ -28,7 +28,7 @@ from sandboxd.guest.runner import Runner
 def serve(runner: Runner, channel: socket.socket) -> None:
     """Serves `channel` with a prepared session; returns when the host has closed or broken it."""
     session = runner.session
-    session.connect(channel)
+    session.channel = channel
     rehearse(runner)
     while True:
         try:

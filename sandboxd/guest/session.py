@@ -79,10 +79,6 @@ class Session:
         self._last_call_id = 0
         self._reserve: mmap.mmap | None = None
 
-    def connect(self, channel: socket.socket) -> None:
-        """Makes a session that the zygote prepared this process's own."""
-        self.channel = channel
-
     def configure(self, configuration: Configure) -> None:
         """Sets what holds from the next execution on."""
         if configuration.rules != self.configuration.rules:

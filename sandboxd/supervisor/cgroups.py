@@ -13,6 +13,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from sandboxd.supervisor import kernel_files
+
 MEMORY_SLACK_BYTES = 32 * 1024 * 1024
 """Above the memory limit, so that resource limits fire first: they give a MemoryError, this kills."""
 _CPU_PERIOD_MICROS = 20_000
@@ -20,6 +22,7 @@ _CPU_PERIOD_MICROS = 20_000
 _CONTROLLERS = ("memory", "cpu")
 """No more than needed: each one makes attaching a guest dearer."""
 _FIGURE_BYTES = 64
+_MOST_NAMESAKES = 100
 _REMOVE_TRIES = 50
 _REMOVE_PAUSE_SECONDS = 0.01
 
@@ -58,21 +61,21 @@ class Cgroup:
         if self._version == 1:
             _write_memory_v1(self._directories["memory"], memory)
             _write_burst(self._directories["cpu"] / "cpu.cfs_burst_us", 0)  # never above the quota
-            _write(self._directories["cpu"] / "cpu.cfs_period_us", _CPU_PERIOD_MICROS)
-            _write(self._directories["cpu"] / "cpu.cfs_quota_us", quota)
+            kernel_files.write(self._directories["cpu"] / "cpu.cfs_period_us", _CPU_PERIOD_MICROS)
+            kernel_files.write(self._directories["cpu"] / "cpu.cfs_quota_us", quota)
             _write_burst(self._directories["cpu"] / "cpu.cfs_burst_us", quota)
         else:
-            _write(self._directories["memory"] / "memory.max", memory)
+            kernel_files.write(self._directories["memory"] / "memory.max", memory)
             with contextlib.suppress(OSError):  # no swap accounting: nothing to switch off
-                _write(self._directories["memory"] / "memory.swap.max", 0)
+                kernel_files.write(self._directories["memory"] / "memory.swap.max", 0)
             _write_burst(self._directories["cpu"] / "cpu.max.burst", 0)
-            _write(self._directories["cpu"] / "cpu.max", f"{quota} {_CPU_PERIOD_MICROS}")
+            kernel_files.write(self._directories["cpu"] / "cpu.max", f"{quota} {_CPU_PERIOD_MICROS}")
             _write_burst(self._directories["cpu"] / "cpu.max.burst", quota)
 
     def attach(self, pid: int) -> None:
         """Moves a process in. Waits for an RCU grace period, up to 15 ms: not for the event loop."""
         for directory in set(self._directories.values()):
-            _write(directory / "cgroup.procs", pid)
+            kernel_files.write(directory / "cgroup.procs", pid)
 
     def peak_memory_bytes(self) -> int:
         """Most memory charged at once, since the last `reset_peak`; 0 where the kernel does not count it, or
@@ -147,12 +150,22 @@ class CgroupTree:
         self.version = version
         self._holds: list[int] = []
 
-    def hold(self) -> None:
-        """Shows other servers that this one lives, also those that can't see its process id."""
-        for root in set(self._roots.values()):
-            descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            self._holds.append(descriptor)
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    def hold(self) -> bool:
+        """Shows other servers that this one lives, also those that can't see its process id. False when the
+        groups are another's."""
+        try:
+            for root in set(self._roots.values()):
+                descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                self._holds.append(descriptor)
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, FileNotFoundError):
+            self._release()
+            return False
+        return True
+
+    def _release(self) -> None:
+        while self._holds:
+            os.close(self._holds.pop())
 
     def create(self, name: str, limits: CgroupLimits) -> Cgroup:
         """A limited, empty group; an OSError leaves nothing behind."""
@@ -175,8 +188,7 @@ class CgroupTree:
             for child in _directories(root):
                 _remove(child)
             _remove(root)
-        while self._holds:
-            os.close(self._holds.pop())
+        self._release()
 
 
 def open_tree(*, sweep: bool = True) -> CgroupTree:
@@ -201,17 +213,12 @@ def open_tree(*, sweep: bool = True) -> CgroupTree:
 
 
 def _make_tree(parents: dict[str, Path], *, version: int) -> CgroupTree:
-    name = f"sandboxd-{os.getpid()}"
-    roots = {controller: parent / name for controller, parent in parents.items()}
     if version == 2:
         _delegate(next(iter(parents.values())))
-    for root in set(roots.values()):
-        root.mkdir(exist_ok=True)
-    tree = CgroupTree(roots, version=version)
+    tree, roots = _held_tree(parents, version=version)
     try:
-        tree.hold()
         if version == 2:
-            _write(roots["memory"] / "cgroup.subtree_control", "+memory +cpu")
+            kernel_files.write(roots["memory"] / "cgroup.subtree_control", "+memory +cpu")
         trial = tree.create("probe", CgroupLimits(memory_bytes=1 << 26, cpu_percent=50))
         trial.remove()
     except OSError:
@@ -220,12 +227,25 @@ def _make_tree(parents: dict[str, Path], *, version: int) -> CgroupTree:
     return tree
 
 
+def _held_tree(parents: dict[str, Path], *, version: int) -> tuple[CgroupTree, dict[str, Path]]:
+    """Servers in different pid namespaces may have the same process id and see the same groups."""
+    for number in range(_MOST_NAMESAKES):
+        name = f"sandboxd-{os.getpid()}-{number}" if number else f"sandboxd-{os.getpid()}"
+        roots = {controller: parent / name for controller, parent in parents.items()}
+        for root in set(roots.values()):
+            root.mkdir(exist_ok=True)
+        tree = CgroupTree(roots, version=version)
+        if tree.hold():
+            return tree, roots
+    raise OSError(f"{_MOST_NAMESAKES} servers have groups named sandboxd-{os.getpid()}")
+
+
 def _delegate(parent: Path) -> None:
     """A version 2 group that gives controllers to its children may hold no process itself."""
     leaf = parent / "sandboxd-host"
     leaf.mkdir(exist_ok=True)
-    _write(leaf / "cgroup.procs", os.getpid())
-    _write(parent / "cgroup.subtree_control", "+memory +cpu")
+    kernel_files.write(leaf / "cgroup.procs", os.getpid())
+    kernel_files.write(parent / "cgroup.subtree_control", "+memory +cpu")
 
 
 def _own_groups() -> dict[str, str]:
@@ -262,7 +282,7 @@ def _parents_v2(own: dict[str, str]) -> dict[str, Path]:
 def _sweep(parents: Iterable[Path]) -> None:
     for parent in set(parents):
         for root in parent.glob("sandboxd-*"):
-            pid = root.name.removeprefix("sandboxd-")
+            pid = root.name.removeprefix("sandboxd-").partition("-")[0]
             # A server in another pid namespace has no entry in our /proc.
             if pid.isdigit() and not Path(f"/proc/{pid}").exists() and not _is_held(root):
                 for child in _directories(root):
@@ -300,22 +320,13 @@ def _write_memory_v1(directory: Path, memory: int) -> None:
         order = (with_swap, plain)
     for path in order:
         if path.exists():
-            _write(path, memory)
+            kernel_files.write(path, memory)
 
 
 def _write_burst(path: Path, micros: int) -> None:
     """Since Linux 5.14; without it short executions wait for the next period now and then."""
     with contextlib.suppress(OSError):
-        _write(path, micros)
-
-
-def _write(path: Path, value: object) -> None:
-    """One write(2): a buffered file would hide the error until it is closed."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-    try:
-        os.write(descriptor, str(value).encode())
-    finally:
-        os.close(descriptor)
+        kernel_files.write(path, micros)
 
 
 def _remove(directory: Path, *, tries: int = _REMOVE_TRIES) -> bool:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sandboxd.isolation.plan import OOM_SCORE_ADJUSTMENT, UID_BASE
-from sandboxd.supervisor import pidfds
+from sandboxd.supervisor import kernel_files, pidfds
 from sandboxd.supervisor.cgroups import Cgroup
 from sandboxd.supervisor.fork_gate import ForkGate
 
@@ -211,4 +211,4 @@ def _descends(pid: int, ancestor: int, processes: dict[int, _Process]) -> bool:
 
 def _write_oom_score(pid: int, score: int) -> None:
     with contextlib.suppress(OSError):
-        pidfds.write(f"/proc/{pid}/oom_score_adj", str(score).encode())
+        kernel_files.write(f"/proc/{pid}/oom_score_adj", score)

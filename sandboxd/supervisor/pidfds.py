@@ -8,13 +8,14 @@ import struct
 import time
 from pathlib import Path
 
+from sandboxd.supervisor import kernel_files
+
 _CPUCLOCK_SCHED = 2  # linux/posix-timers.h
 _GET_INFO = 0xC040FF0B  # PIDFD_GET_INFO of linux/pidfd.h, since Linux 6.13
 _INFO = struct.Struct("=QQIIIIIIIIIIIi")
 """struct pidfd_info: mask, cgroup id, pid, tgid, ppid, eight ids, exit code."""
 _INFO_PID = 1
 _PAGE_BYTES = os.sysconf("SC_PAGESIZE")
-_FILE_BYTES = 8192
 _THREADS = 17  # of proc_pid_stat(5), counted from behind the name
 _PF_EXITING = 4  # linux/sched.h, in the flags of proc_pid_stat(5)
 _INFO_EXIT = 8  # since Linux 6.15, once the process is reaped
@@ -48,15 +49,6 @@ def _pid_by_name(pidfd: int) -> int:
         if line.startswith("Pid:"):
             return int(line.split()[1])
     return -1
-
-
-def write(path: str, text: bytes) -> None:
-    """One write(2) to a file of /proc."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-    try:
-        os.write(descriptor, text)
-    finally:
-        os.close(descriptor)
 
 
 def is_exiting(pid: int) -> bool:
@@ -120,7 +112,7 @@ def cpu_nanos(pid: int) -> int:
 def thread_count(pid: int) -> int:
     """Threads of the process, its main one included; 0 when it is gone."""
     try:
-        return int(_read(f"/proc/{pid}/stat").rpartition(b")")[2].split()[_THREADS])
+        return int(kernel_files.read(f"/proc/{pid}/stat").rpartition(b")")[2].split()[_THREADS])
     except (OSError, IndexError):
         return 0
 
@@ -128,19 +120,10 @@ def thread_count(pid: int) -> int:
 def anonymous_bytes(pid: int) -> int:
     """Resident memory that is no file's; 0 when the process is gone. Source: statm in proc(5)."""
     try:
-        _, resident, shared, *_ = _read(f"/proc/{pid}/statm").split()
+        _, resident, shared, *_ = kernel_files.read(f"/proc/{pid}/statm").split()
     except (OSError, ValueError):
         return 0
     return (int(resident) - int(shared)) * _PAGE_BYTES
-
-
-def _read(path: str) -> bytes:
-    """A small file of /proc: every execution reads some, and a buffered text file costs three times this."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        return os.read(descriptor, _FILE_BYTES)
-    finally:
-        os.close(descriptor)
 
 
 def private_bytes(pid: int) -> int:
@@ -156,14 +139,14 @@ def private_bytes(pid: int) -> int:
 def reset_peak(pid: int) -> None:
     """Starts counting VmHWM anew, where this process may. Source: proc_pid_clear_refs(5)."""
     with contextlib.suppress(OSError):
-        write(f"/proc/{pid}/clear_refs", b"5")
+        kernel_files.write(f"/proc/{pid}/clear_refs", 5)
 
 
 def status_bytes(pid: int, *keys: str) -> list[int]:
     """Sizes from /proc/PID/status, e.g. VmHWM; 0 for what is not there. Source: proc_pid_status(5)."""
     found = dict.fromkeys(keys, 0)
     with contextlib.suppress(OSError):
-        for line in _read(f"/proc/{pid}/status").decode().splitlines():
+        for line in kernel_files.read(f"/proc/{pid}/status").decode().splitlines():
             key, _, rest = line.partition(":")
             if key in found:
                 found[key] = int(rest.split()[0]) * 1024
