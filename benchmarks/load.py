@@ -18,14 +18,16 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from sandboxd_client import Client, Execution, ExecutionResult, Limits, QueueFull, Sandbox, SandboxdError
 from sandboxd_client.transport import Retry
+
+from tests.support.server_process import Server, server_process
 
 CLIENTS = 128
 USERS = 16
@@ -199,12 +201,15 @@ async def _be_refused(address: str, token: str) -> dict[str, Any]:
 
 def measure(executions: int) -> dict[str, Any]:
     """Server, load and refused caller, each a process."""
-    with _server() as (address, token):
-        refused = _caller("refused", address, token, "0")
+    with (
+        tempfile.TemporaryDirectory(prefix="sandboxd-load-") as directory,
+        _server(Path(directory)) as server,
+    ):
+        refused = _caller("refused", server.tcp, server.token, "0")
         assert refused.stdout is not None
         assert refused.stdin is not None
         assert json.loads(refused.stdout.readline())["ready"]
-        load = _caller("load", address, token, str(executions))
+        load = _caller("load", server.tcp, server.token, str(executions))
         assert load.stdout is not None
         found: dict[str, Any] = json.loads(load.stdout.read())
         load.wait()
@@ -214,32 +219,14 @@ def measure(executions: int) -> dict[str, Any]:
     return {"machine": _machine(), "clients": CLIENTS, "users": USERS, "slots": _SLOTS} | found
 
 
-@contextmanager
-def _server() -> Iterator[tuple[str, str]]:
-    with tempfile.TemporaryDirectory(prefix="sandboxd-load-") as directory:
-        settings = {
-            "PORT": "0",
-            "DATA_DIRECTORY": directory,
-            "LOG_LEVEL": "warning",
-            "MAX_PARALLEL_EXECUTIONS": str(_SLOTS + 1),  # the refused caller holds one throughout
-            "MAX_QUEUED_PER_SANDBOX": str(_WAITING_IN_SANDBOX),
-            "QUOTAS__CPU_SECONDS_PER_MINUTE": "6000",
-        }
-        clean = {name: value for name, value in os.environ.items() if not name.startswith("SANDBOXD_")}
-        server = subprocess.Popen(
-            [sys.executable, "-m", "sandboxd", "serve", "--json"],
-            stdout=subprocess.PIPE,
-            text=True,
-            env=clean | {f"SANDBOXD_{name}": value for name, value in settings.items()},
-        )
-        assert server.stdout is not None
-        try:
-            facts = json.loads(server.stdout.readline())
-            yield facts["tcp"], Path(facts["token_file"]).read_text().strip()
-        finally:
-            server.terminate()
-            server.wait(60)
-            server.stdout.close()
+def _server(directory: Path) -> AbstractContextManager[Server]:
+    return server_process(
+        directory,
+        log_level="warning",
+        max_parallel_executions=str(_SLOTS + 1),  # the refused caller holds one throughout
+        max_queued_per_sandbox=str(_WAITING_IN_SANDBOX),
+        quotas__cpu_seconds_per_minute="6000",
+    )
 
 
 def _caller(role: str, address: str, token: str, executions: str) -> "subprocess.Popen[str]":

@@ -12,18 +12,19 @@ import json
 import os
 import random
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from sandboxd_client import Client, Limits, SandboxdError
+
+from tests.support.server_process import Server, server_process
 
 WORKERS = 3
 WARM_UP = 0.25
@@ -243,31 +244,13 @@ async def _watch(pid: int, tally: Tally, samples: list[Sample], *, progress: boo
         await asyncio.sleep(_SAMPLE_SECONDS)
 
 
-@contextmanager
-def _server() -> Iterator[tuple[int, str, str]]:
-    with tempfile.TemporaryDirectory(prefix="sandboxd-soak-") as directory:
-        clean = {name: value for name, value in os.environ.items() if not name.startswith("SANDBOXD_")}
-        settings = {
-            "PORT": "0",
-            "DATA_DIRECTORY": directory,
-            "LOG_LEVEL": "error",
-            "QUOTAS__CPU_SECONDS_PER_MINUTE": "6000",
-            "MAX_DATABASE_WORKERS": "1",  # started as they are needed, which is no growth
-        }
-        server = subprocess.Popen(
-            [sys.executable, "-m", "sandboxd", "serve", "--json"],
-            stdout=subprocess.PIPE,
-            text=True,
-            env=clean | {f"SANDBOXD_{name}": value for name, value in settings.items()},
-        )
-        assert server.stdout is not None
-        try:
-            facts = json.loads(server.stdout.readline())
-            yield server.pid, facts["tcp"], Path(facts["token_file"]).read_text().strip()
-        finally:
-            server.terminate()
-            server.wait(60)
-            server.stdout.close()
+def _server(directory: Path) -> AbstractContextManager[Server]:
+    return server_process(
+        directory,
+        log_level="error",
+        quotas__cpu_seconds_per_minute="6000",
+        max_database_workers="1",  # started as they are needed, which is no growth
+    )
 
 
 # --- the verdict ---------------------------------------------------------------------------------
@@ -275,17 +258,20 @@ def _server() -> Iterator[tuple[int, str, str]]:
 
 async def _measure(minutes: float) -> dict[str, Any]:
     samples: list[Sample] = []
-    with _server() as (pid, address, token):
-        await _once_of_each(address, token)
+    with (
+        tempfile.TemporaryDirectory(prefix="sandboxd-soak-") as directory,
+        _server(Path(directory)) as server,
+    ):
+        await _once_of_each(server.tcp, server.token)
         await asyncio.sleep(_SETTLE_SECONDS)
-        rest = _sample(pid, time.monotonic())
+        rest = _sample(server.pid, time.monotonic())
         tally = Tally()
-        watching = asyncio.create_task(_watch(pid, tally, samples, progress=sys.stderr.isatty()))
-        await _load(address, token, minutes * 60, tally)
+        watching = asyncio.create_task(_watch(server.pid, tally, samples, progress=sys.stderr.isatty()))
+        await _load(server.tcp, server.token, minutes * 60, tally)
         if watching.done():
             watching.result()
         watching.cancel()
-        end = await _settled(pid, tally, rest)
+        end = await _settled(server.pid, tally, rest)
     return _figures(minutes, rest, end, samples, tally)
 
 
