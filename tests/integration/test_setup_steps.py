@@ -8,12 +8,14 @@ from datetime import timedelta
 import grpc
 import pytest
 
+from sandboxd.channel.orders import Spawn
 from sandboxd.errors import GuestSetupFailed
 from sandboxd.isolation.plan import IsolationPlan
+from sandboxd.isolation.rlimits import ResourceLimits
 from sandboxd.limits import DEFAULT_LIMITS
 from sandboxd.supervisor.probing import probe_host
 from sandboxd.supervisor.supervisor import Supervisor
-from sandboxd.zygote.spawn import GuestSetup
+from sandboxd.zygote.spawn import GuestDescriptors, GuestSetup
 from tests.support.leftovers import Leftovers
 from tests.support.serving import serving
 
@@ -56,6 +58,14 @@ def test_every_layer_has_a_step_and_the_filter_is_last() -> None:
     assert names.index("credentials") < names.index("parent_death")  # a change of ids clears the signal
     assert names.index("workspace") < names.index("landlock")
     assert {"user_namespace", "bounding_set"} <= set(_step_names(own_map=True))
+
+
+def test_a_guest_without_a_user_id_of_its_own_is_refused() -> None:
+    setup = GuestSetup(plan=_plan(own_map=False), proc=-1)
+    limits = ResourceLimits(data_bytes=0, address_space_bytes=0, open_files=0, processes=0, file_bytes=0)
+    order = Spawn(guest_id=1, uid=0, limits=limits, workspace_bytes=0, workspace_inodes=0, hostname="")
+    with pytest.raises(OSError, match="no user id"):
+        dict(setup.steps)["credentials"](setup, order, GuestDescriptors(-1, -1, -1))
 
 
 async def test_a_guest_whose_step_fails_is_never_given_out(supervisor: Supervisor) -> None:

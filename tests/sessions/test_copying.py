@@ -145,6 +145,21 @@ def test_fork_by_an_ordinary_process_works() -> None:
 
 
 @_ON_ONE_LOOP
+async def test_copy_is_made_without_the_fork_hooks_of_user_code(guest: GuestProcess) -> None:
+    hooks = "before=lambda: ran.append(1), after_in_child=lambda: ran.append(2)"
+    await _run(guest, f"import os\nran = []\nos.register_at_fork({hooks})")
+    copy = await _copy(guest)
+    await _ask(copy, Restore(request_id=1))
+    for process in (guest, copy):
+        assert (await _run(process, "print(ran)"))[1] == "[]"
+
+
+def test_fork_hooks_run_at_an_ordinary_fork() -> None:
+    hook = "import os\nos.register_at_fork(before=lambda: print('ran', flush=True))\n"
+    assert unconfined(f"{hook}if os.fork() == 0: os._exit(0)") == "ran"
+
+
+@_ON_ONE_LOOP
 async def test_guest_that_hides_its_copy_is_swept(guest: GuestProcess) -> None:
     # User code replaces the function that the order runs: the fork is let through, the child says nothing.
     hide = """

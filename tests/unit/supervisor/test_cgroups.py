@@ -33,13 +33,18 @@ def test_version_two_limits_are_written_as_the_kernel_reads_them(tmp_path: Path)
 
 def test_version_one_limits_go_to_each_controller(tmp_path: Path) -> None:
     memory = _files(tmp_path / "memory", "memory.limit_in_bytes", "cgroup.procs")
-    cpu = _files(tmp_path / "cpu", "cpu.cfs_period_us", "cpu.cfs_quota_us", "cgroup.procs")
+    cpu = _files(
+        tmp_path / "cpu", "cpu.cfs_period_us", "cpu.cfs_quota_us", "cpu.cfs_burst_us", "cgroup.procs"
+    )
     group = Cgroup({"memory": memory, "cpu": cpu}, version=1)
     group.limit(_LIMITS)
     group.attach(4711)
     assert (memory / "memory.limit_in_bytes").read_text() == str((1 << 26) + MEMORY_SLACK_BYTES)
-    assert [(cpu / name).read_text() for name in ("cpu.cfs_period_us", "cpu.cfs_quota_us")] == [
+    assert [
+        (cpu / name).read_text() for name in ("cpu.cfs_period_us", "cpu.cfs_quota_us", "cpu.cfs_burst_us")
+    ] == [
         "20000",
+        "10000",
         "10000",
     ]
     assert [(path / "cgroup.procs").read_text() for path in (memory, cpu)] == ["4711", "4711"]
