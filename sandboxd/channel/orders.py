@@ -58,6 +58,8 @@ class ZygoteReady(_Order, frozen=True, tag="ready"):
     python_version: str
     packages: dict[str, str]
     """Versions of the preloaded packages."""
+    frozen_bytes: int
+    """Of its heap, moved to a file in memory; 0 where that can't be done and forks cost more."""
 
 
 class ZygoteFailed(_Order, frozen=True, tag="failed"):

@@ -28,7 +28,7 @@ async def refusal(guest: GuestProcess, *, budget: int) -> tuple[SkipReason, str]
             f"user code has threads that are alive ({threads - 1}); a copy would not have them",
         )
     own = pidfds.anonymous_bytes(guest.pid)
-    if own > budget + guest.base_resident_bytes:
+    if own > budget + guest.base_anonymous_bytes:
         return (
             SkipReason.TOO_LARGE,
             f"the session uses {own} bytes where {budget} may be kept",

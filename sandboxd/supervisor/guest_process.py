@@ -63,8 +63,8 @@ class GuestProcess:
         self.pidfd = -1
         self.pid: int = -1
         """As the host sees it; only for reading /proc and for the fork gate, never for signals."""
-        self.base_resident_bytes: int = copy_of.base_resident_bytes if copy_of else 0
-        """VmRSS when it became ready: what it shares with its zygote."""
+        self.base_anonymous_bytes: int = copy_of.base_anonymous_bytes if copy_of else 0
+        """Its anonymous memory when it became ready, most of it shared with its zygote."""
         loop = asyncio.get_running_loop()
         self.exited: asyncio.Future[GuestExit] = loop.create_future()
         self._loop = loop
@@ -115,7 +115,7 @@ class GuestProcess:
     def _measure_base(self) -> None:
         """Once it has greeted and is known: which of the two comes first is open."""
         if not self.copy_of and self.pid > 0 and self._ready.done():
-            (self.base_resident_bytes,) = pidfds.status_bytes(self.pid, "VmRSS")
+            self.base_anonymous_bytes = pidfds.anonymous_bytes(self.pid)
 
     async def ready(self) -> None:
         """Waits for the greeting; `GuestSetupFailed` when a step failed, and the guest is gone."""

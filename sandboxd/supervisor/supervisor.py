@@ -10,7 +10,7 @@ import structlog
 
 from sandboxd.errors import SandboxdError, Unavailable, ZygoteUnavailable
 from sandboxd.isolation.plan import Grade
-from sandboxd.limits import Limits
+from sandboxd.limits import MIB, Limits
 from sandboxd.supervisor import greetings
 from sandboxd.supervisor.copying import Sequel
 from sandboxd.supervisor.cpu_controller import CpuController
@@ -202,7 +202,12 @@ class Supervisor:
         old, self._zygote = self._zygote, zygote
         self._versions = (zygote.python_version, zygote.packages)
         self._have_zygote.set()
-        _log.info("zygote.ready", seconds=round(time.monotonic() - zygote.started_at, 3), pid=zygote.pid)
+        _log.info(
+            "zygote.ready",
+            seconds=round(time.monotonic() - zygote.started_at, 3),
+            pid=zygote.pid,
+            frozen_mib=zygote.frozen_bytes // MIB,
+        )
         if old:
             self._aged_zygotes += 1
             self._retiring.add(old)

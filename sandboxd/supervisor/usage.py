@@ -24,8 +24,8 @@ class UsageMeter:
             return cpu, self._guest.exited.result().peak_memory_bytes
         if self._alone and self._guest.cgroup is not None:
             return cpu, self._guest.cgroup.peak_memory_bytes()
-        (peak,) = pidfds.status_bytes(self._guest.pid, "VmHWM")
-        return cpu, max(0, peak - self._guest.base_resident_bytes)
+        peak, *shared = pidfds.status_bytes(self._guest.pid, "VmHWM", "RssFile", "RssShmem")
+        return cpu, max(0, peak - sum(shared) - self._guest.base_anonymous_bytes)
 
     def _cpu_nanos(self) -> int:
         if self._guest.exited.done():

@@ -57,6 +57,8 @@ class ZygoteProcess:
         self.plan = plan
         self.python_version = ""
         self.packages: dict[str, str] = {}
+        self.frozen_bytes = 0
+        """Of its heap, in the form that makes forks cheap."""
         self.started_at = time.monotonic()
         self.spawn_count = 0
         self.guests: dict[int, GuestProcess] = {}
@@ -214,6 +216,7 @@ class ZygoteProcess:
         self._loop.add_reader(pidfd, self._gone)
         self.python_version = report.python_version
         self.packages = report.packages
+        self.frozen_bytes = report.frozen_bytes
         self.base_data_bytes, self.base_address_space_bytes = pidfds.status_bytes(
             self.pid, "VmData", "VmSize"
         )

@@ -22,6 +22,7 @@ from sandboxd.channel.orders import (
 from sandboxd.guest import preload
 from sandboxd.isolation import syscalls
 from sandboxd.isolation.plan import IsolationPlan
+from sandboxd.zygote import frozen_heap
 from sandboxd.zygote.spawn import GuestDescriptors, GuestSetup, become_guest, set_process_defaults
 
 _SPAWN_DESCRIPTORS = 3
@@ -44,10 +45,11 @@ class Forkserver:
         gc.collect()
         gc.freeze()  # without it every gc.collect() in a guest copies the whole heap
         gc.disable()  # the zygote makes no garbage; guests switch it on again
+        frozen_bytes = frozen_heap.freeze(proc=self._setup.proc)
         wakeup, notifier = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(notifier, warn_on_full_buffer=False)
-        self._announce(versions)
+        self._announce(versions, frozen_bytes)
         poller = select.poll()
         poller.register(self._control, select.POLLIN)
         poller.register(wakeup, select.POLLIN)
@@ -59,9 +61,12 @@ class Forkserver:
                 elif not self._serve_order():
                     return
 
-    def _announce(self, versions: dict[str, str]) -> None:
+    def _announce(self, versions: dict[str, str], frozen_bytes: int) -> None:
         pidfd = os.pidfd_open(os.getpid())
-        self._report(ZygoteReady(python_version=versions.pop("python"), packages=versions), pidfd)
+        python_version = versions.pop("python")
+        self._report(
+            ZygoteReady(python_version=python_version, packages=versions, frozen_bytes=frozen_bytes), pidfd
+        )
         os.close(pidfd)
 
     def _report(self, report: ZygoteReport, descriptor: int | None = None) -> None:

@@ -71,7 +71,7 @@ async def test_in_a_terminal_the_screen_is_drawn_again_until_ctrl_c(watched: Ser
         env=_environment(watched) | {"COLUMNS": "120", "LINES": "40"},
         start_new_session=True,
         # A shell starts its background jobs with SIGINT ignored, and that is inherited.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509  one thread runs
     )
     os.close(slave)
     try:
