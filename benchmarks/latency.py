@@ -12,27 +12,22 @@ import json
 import os
 import platform
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import grpc
 import grpc.aio
-from sandboxd_api.v1 import execution_service_pb2 as executions_pb2
-from sandboxd_api.v1 import execution_service_pb2_grpc, sandbox_pb2, sandbox_service_pb2_grpc
-from sandboxd_api.v1 import sandbox_service_pb2 as sandboxes_pb2
 
+from benchmarks.calls.caller import CODE, Caller
+from benchmarks.calls.echo import METHOD, echo_process
 from tests.support.server_process import Server, server_process
 from tests.support.serving import descendants
 
-_ECHO = "/echo/Echo"
-_CODE = "print(1+1)"
 _PAUSE_SECONDS = 0.03
 """After an execution the session's state is kept and the pool refilled; a client that thinks does not notice,
 one that does not waits, which is measured too."""
@@ -96,84 +91,13 @@ class Samples:
         return Figure(name, "ms", median, high, bar, high_bar, ratio_to_echo=ratio)
 
 
-class Caller:
-    """Stubs on one connection."""
-
-    def __init__(self, target: str, token: str) -> None:
-        self.channel = grpc.aio.insecure_channel(target, [("grpc.use_local_subchannel_pool", 1)])
-        self.metadata = (("authorization", f"Bearer {token}"),)
-        self.executions = execution_service_pb2_grpc.ExecutionServiceStub(self.channel)
-        self.sandboxes = sandbox_service_pb2_grpc.SandboxServiceStub(self.channel)
-
-    async def create(self) -> str:
-        """A sandbox's id."""
-        made = await self.sandboxes.CreateSandbox(
-            sandboxes_pb2.CreateSandboxRequest(), metadata=self.metadata
-        )
-        return str(made.sandbox.id)
-
-    async def delete(self, sandbox: str) -> None:
-        """Removes it."""
-        await self.sandboxes.DeleteSandbox(
-            sandboxes_pb2.DeleteSandboxRequest(sandbox_id=sandbox), metadata=self.metadata
-        )
-
-    async def run(self, sandbox: str) -> None:
-        """One execution in a session."""
-        request = executions_pb2.ExecuteRequest(sandbox_id=sandbox, code=_CODE)
-        answer = await self.executions.Execute(request, metadata=self.metadata)
-        assert answer.execution.result.stdout.data == b"2\n"
-
-    async def quick(self, *, cold: bool = False) -> None:
-        """One execution in a sandbox of its own; `cold` asks for a size that is not kept ready."""
-        request = executions_pb2.QuickExecuteRequest(code=_CODE)
-        if cold:
-            request.spec.limits.CopyFrom(sandbox_pb2.Limits(memory_bytes=255 * _MIB))
-        answer = await self.executions.QuickExecute(request, metadata=self.metadata)
-        assert answer.execution.result.stdout.data == b"2\n"
-
-
-# --- the echo server beside it -----------------------------------------------------------------
-
-
-async def _serve_echo(path: str) -> None:
-    async def echo(request: bytes, _context: Any) -> bytes:
-        return request
-
-    server = grpc.aio.server()
-    handler = grpc.method_handlers_generic_handler(
-        "echo", {"Echo": grpc.unary_unary_rpc_method_handler(echo)}
-    )
-    server.add_generic_rpc_handlers((handler,))
-    port = server.add_insecure_port("127.0.0.1:0")
-    server.add_insecure_port(f"unix:{path}")
-    await server.start()
-    print(port, flush=True)
-    await server.wait_for_termination()
-
-
-@contextmanager
-def echo_process(directory: Path) -> Iterator[tuple[str, str]]:
-    """A server that does nothing but gRPC: its TCP and its unix address."""
-    path = str(directory / "echo")
-    command = [sys.executable, "-m", "benchmarks.latency", "--serve-echo", path]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    try:
-        yield f"127.0.0.1:{process.stdout.readline().strip()}", f"unix:{path}"
-    finally:
-        process.kill()
-        process.wait()
-        process.stdout.close()
-
-
 # --- what is measured --------------------------------------------------------------------------
 
 
 async def single_calls(server: Server, echo: tuple[str, str], *, rounds: int) -> list[Figure]:
     """One client, one call after the other, every kind in each round."""
     tcp, unix = Caller(server.tcp, server.token), Caller(server.unix, server.token)
-    echoes = [grpc.aio.insecure_channel(target).unary_unary(_ECHO) for target in echo]
+    echoes = [grpc.aio.insecure_channel(target).unary_unary(METHOD) for target in echo]
     await asyncio.sleep(_SETTLE_SECONDS)
     sandbox = await tcp.create()
     samples = Samples()
@@ -194,7 +118,7 @@ async def single_calls(server: Server, echo: tuple[str, str], *, rounds: int) ->
         if number % 4 == 0:
             await samples.time("QuickExecute, guest made for it", lambda: tcp.quick(cold=True))
         if number % (rounds // 5) == 0:
-            await samples.time("python3 -I -c 'print(1+1)'", lambda: _process("-I", "-c", _CODE))
+            await samples.time("python3 -I -c 'print(1+1)'", lambda: _process("-I", "-c", CODE))
             await samples.time("python3 -c 'import pandas'", lambda: _process("-c", "import pandas"))
     await tcp.delete(sandbox)
     bars: dict[str, tuple[float | None, float | None]] = {
@@ -328,11 +252,7 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--check", action="store_true", help="exit with 1, naming each bar that is missed")
     parser.add_argument("--quick", action="store_true", help="fewer rounds, for a look")
-    parser.add_argument("--serve-echo", default="", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.serve_echo:
-        asyncio.run(_serve_echo(arguments.serve_echo))
-        return 0
     machine = _machine()
     with tempfile.TemporaryDirectory(prefix="sandboxd-bench-") as directory:
         figures = asyncio.run(measure(Path(directory), quick=arguments.quick))

@@ -9,24 +9,18 @@ is made once is no leak.
 import argparse
 import asyncio
 import json
-import os
-import random
 import statistics
 import sys
 import tempfile
 import time
-from collections import Counter
-from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sandboxd_client import Client, Limits, SandboxdError
-
+from benchmarks.soaking.load import WORKERS, Tally, load, once_of_each
+from benchmarks.soaking.sample import Sample, take_sample
 from tests.support.server_process import Server, server_process
 
-WORKERS = 3
 WARM_UP = 0.25
 """Share of the time that is not looked at."""
 SLOPE_BAR_MIB_PER_HOUR = 5.0
@@ -38,188 +32,8 @@ _SETTLE_SECONDS = 5.0
 _SETTLE_AT_MOST_SECONDS = 30.0
 """For the ends of the last sandboxes and the pool, in other processes."""
 
-_HOSTILE = (
-    "import os; os._exit(1)",
-    "import ctypes; ctypes.string_at(0)",
-    "blocks = []\nwhile True: blocks.append(bytearray(8 << 20))",
-    "import os; os.close(3)\nimport time; time.sleep(9)",
-    "import os\nwhile True: os.write(1, bytes(65536))",
-    "import threading as t\nfor _ in range(50): t.Thread(target=t.Event().wait, daemon=True).start()",
-    "for n in range(50):\n    with open(f'/workspace/{n}', 'wb') as f: f.write(bytes(1 << 20))",
-    "import os\nwhile True:\n    try: os.fork()\n    except OSError: break",
-    "while True: pass",
-    "import socket; socket.create_connection(('10.0.0.1', 80), 1)",
-    "raise RecursionError('x' * 10_000_000)",
-)
-
-
-@dataclass(slots=True)
-class Sample:
-    """What the server holds at a moment."""
-
-    seconds: float
-    memory_mib: float
-    zygote_mib: float
-    descriptors: int
-    processes: int
-    groups: int
-
-
-@dataclass(slots=True)
-class Tally:
-    """What was done and how long the plain executions took."""
-
-    started: float = field(default_factory=time.monotonic)
-    done: Counter[str] = field(default_factory=Counter)
-    wrong: list[str] = field(default_factory=list)
-    latencies: list[tuple[float, float]] = field(default_factory=list)
-    """Seconds since the start, and what an execution in a live session took."""
-
-
-# --- the load ------------------------------------------------------------------------------------
-
-
-async def _session(client: Client, tally: Tally) -> None:
-    async with client.create_sandbox(user_id="soak") as sandbox:
-        for number in range(20):
-            asked = time.monotonic()
-            result = await sandbox.execute(f"x = {number}\nx * 2")
-            tally.latencies.append((asked - tally.started, time.monotonic() - asked))
-            if result.result != number * 2:
-                tally.wrong.append(f"session: {result.status} {result.error}")
-
-
-async def _single(client: Client, tally: Tally) -> None:
-    result = await client.quick_execute("import pandas as pd\nint(pd.Series(range(100)).sum())")
-    if result.result != 4950:
-        tally.wrong.append(f"single: {result.status} {result.error}")
-
-
-async def _debug(client: Client, tally: Tally) -> None:
-    async with client.create_sandbox(user_id="soak", enable_debugging=True) as sandbox:
-        steps = 0
-        async for _ in sandbox.debug("total = 0\nfor n in range(30):\n    total += n\n"):
-            steps += 1
-        if steps < 30:
-            tally.wrong.append(f"debug: {steps} steps")
-
-
-async def _query(client: Client, tally: Tally) -> None:
-    async with client.create_sandbox(user_id="soak") as sandbox:
-        result = await sandbox.execute("rows = await db_query('SELECT * FROM users LIMIT 5')\nlen(rows)")
-        if result.result != 5:
-            tally.wrong.append(f"query: {result.status} {result.error}")
-
-
-async def _branch(client: Client, tally: Tally) -> None:
-    async with client.create_sandbox(user_id="soak") as sandbox:
-        await sandbox.execute("state = list(range(1000))")
-        for branch in await sandbox.branches(2):
-            async with branch:
-                if (await branch.execute("state.append(1)\nlen(state)")).result != 1001:
-                    tally.wrong.append("branch: another state")
-
-
-async def _hostile(client: Client, tally: Tally) -> None:
-    limits = Limits(execution_timeout=2)
-    async with client.create_sandbox(
-        user_id="soak", limits=limits, language_policy="unrestricted"
-    ) as sandbox:
-        await sandbox.execute(random.choice(_HOSTILE))
-        result = await sandbox.execute("6 * 7")
-        if result.result != 42:
-            tally.wrong.append(f"after a hostile program: {result.status} {result.error}")
-
-
-_MIX: tuple[tuple[str, Callable[[Client, Tally], Awaitable[None]], int], ...] = (
-    ("session", _session, 4),
-    ("single", _single, 6),
-    ("debug", _debug, 2),
-    ("query", _query, 3),
-    ("branch", _branch, 1),
-    ("hostile", _hostile, 2),
-)
-
-
-async def _load(address: str, token: str, seconds: float, tally: Tally) -> None:
-    async with Client.connect(address, token=token) as client:
-        async with asyncio.TaskGroup() as group:
-            for _ in range(WORKERS):
-                group.create_task(_worker(client, tally, seconds))
-
-
-async def _once_of_each(address: str, token: str) -> None:
-    """What is made once, such as connections and workers, is there from now on."""
-    tally = Tally()
-    async with Client.connect(address, token=token) as client:
-        await asyncio.gather(*(work(client, tally) for _, work, _ in _MIX for _ in range(WORKERS)))
-
-
-async def _worker(client: Client, tally: Tally, seconds: float) -> None:
-    names = [name for name, _, weight in _MIX for _ in range(weight)]
-    kinds = {name: work for name, work, _ in _MIX}
-    while time.monotonic() - tally.started < seconds:
-        name = random.choice(names)
-        try:
-            await kinds[name](client, tally)
-        except SandboxdError as error:
-            tally.wrong.append(f"{name}: {type(error).__name__}: {error}")
-        tally.done[name] += 1
-
 
 # --- looking at the server -----------------------------------------------------------------------
-
-
-def _sample(pid: int, started: float) -> Sample:
-    below = _descendants(pid)
-    zygotes = [child for child in below if b"sandboxd.zygote" in _read(f"/proc/{child}/cmdline")]
-    return Sample(
-        seconds=time.monotonic() - started,
-        memory_mib=_resident_mib(pid),
-        zygote_mib=_resident_mib(zygotes[0]) if zygotes else 0.0,
-        descriptors=len(os.listdir(f"/proc/{pid}/fd")),
-        processes=len(below),
-        groups=sum(len(_names(root)) for root in _group_roots(pid)),
-    )
-
-
-def _group_roots(pid: int) -> list[str]:
-    """Where the server's control groups are, one a controller: below its own."""
-    found = []
-    for line in _read(f"/proc/{pid}/cgroup").decode().splitlines():
-        _, controllers, path = line.split(":", 2)
-        mounts = {controllers, controllers.split(",")[0]}
-        found += [f"/sys/fs/cgroup/{mount}{path}/sandboxd-{pid}" for mount in mounts]
-    return found
-
-
-def _names(directory: str) -> list[str]:
-    """What of the guests is in a directory; nothing of one that is gone."""
-    try:
-        return [name for name in os.listdir(directory) if name.startswith("guest-")]
-    except OSError:
-        return []
-
-
-def _read(path: str) -> bytes:
-    try:
-        return Path(path).read_bytes()
-    except OSError:
-        return b""
-
-
-def _resident_mib(pid: int) -> float:
-    for line in _read(f"/proc/{pid}/status").splitlines():
-        if line.startswith(b"VmRSS:"):
-            return int(line.split()[1]) / 1024
-    return 0.0
-
-
-def _descendants(pid: int) -> list[int]:
-    found = []
-    for child in _read(f"/proc/{pid}/task/{pid}/children").split():
-        found += [int(child), *_descendants(int(child))]
-    return found
 
 
 async def _settled(pid: int, tally: Tally, rest: Sample) -> Sample:
@@ -227,14 +41,14 @@ async def _settled(pid: int, tally: Tally, rest: Sample) -> Sample:
     deadline = time.monotonic() + _SETTLE_AT_MOST_SECONDS
     while True:
         await asyncio.sleep(_SETTLE_SECONDS)
-        now = _sample(pid, tally.started)
+        now = take_sample(pid, tally.started)
         if now.processes <= rest.processes or time.monotonic() > deadline:
             return now
 
 
 async def _watch(pid: int, tally: Tally, samples: list[Sample], *, progress: bool) -> None:
     while True:
-        samples.append(await asyncio.to_thread(_sample, pid, tally.started))
+        samples.append(await asyncio.to_thread(take_sample, pid, tally.started))
         if progress:
             last = samples[-1]
             sys.stderr.write(
@@ -262,12 +76,12 @@ async def _measure(minutes: float) -> dict[str, Any]:
         tempfile.TemporaryDirectory(prefix="sandboxd-soak-") as directory,
         _server(Path(directory)) as server,
     ):
-        await _once_of_each(server.tcp, server.token)
+        await once_of_each(server.tcp, server.token)
         await asyncio.sleep(_SETTLE_SECONDS)
-        rest = _sample(server.pid, time.monotonic())
+        rest = take_sample(server.pid, time.monotonic())
         tally = Tally()
         watching = asyncio.create_task(_watch(server.pid, tally, samples, progress=sys.stderr.isatty()))
-        await _load(server.tcp, server.token, minutes * 60, tally)
+        await load(server.tcp, server.token, minutes * 60, tally)
         if watching.done():
             watching.result()
         watching.cancel()

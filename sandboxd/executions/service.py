@@ -169,7 +169,7 @@ class Executions:
         _require_way_back(sandbox, request)
         sandbox.execution_count += 1
         execution.number = sandbox.execution_count
-        sandbox.session.ring.ran(execution.id, execution.number)
+        sandbox.session.states.ring.ran(execution.id, execution.number)
         timeout = request.timeout or sandbox.spec.limits.execution_timeout
         run = GuestRun(
             guest=guest,
@@ -179,7 +179,7 @@ class Executions:
             events=live.events,
             call=self._calls(sandbox, execution),
             feed=live.feed,
-            copy=sandbox.session.copy_of_stopped,
+            copy=sandbox.session.states.copy_of_stopped,
         )
         live.run = run
         execution.state = ExecutionState.RUNNING
@@ -204,7 +204,7 @@ class Executions:
     async def _session_after(
         self, sandbox: Sandbox, outcome: RunOutcome, guest: GuestProcess, *, rolled_back: bool
     ) -> SessionOutcome:
-        before = sandbox.session.kept
+        before = sandbox.session.states.report
         notice = sandbox.session.take_notice()
         if sandbox.single_use:
             report = CheckpointReport(skipped=SkipReason.SINGLE_USE)
@@ -281,7 +281,7 @@ class Executions:
 
 def _require_way_back(sandbox: Sandbox, request: ExecutionRequest) -> None:
     """What is to be rolled back needs a kept state; said before anything runs."""
-    kept = sandbox.session.kept
+    kept = sandbox.session.states.report
     if request.rollback_on_error and kept.skipped is not None and not sandbox.single_use:
         raise WrongState(problem=f"rollback_on_error needs a kept state, and there is none: {kept.message}")
 

@@ -49,7 +49,7 @@ class CheckpointCalls:
     async def list(self, sandbox: Sandbox, request: pb.ListCheckpointsRequest) -> pb.ListCheckpointsResponse:
         """The kept states, newest first."""
         size = requests.page_size(request.page_size, default=_LARGEST_PAGE, most=_LARGEST_PAGE)
-        kept = [entry for entry in sandbox.session.ring if entry.alive][::-1]
+        kept = [entry for entry in sandbox.session.states.ring if entry.alive][::-1]
         page, token = paging.page(kept, size=size, token=request.page_token, key=lambda entry: entry.id)
         sizes = await self._branching.measure(kept)
         return pb.ListCheckpointsResponse(

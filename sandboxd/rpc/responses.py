@@ -117,7 +117,7 @@ def sandbox(value: Sandbox, isolation: Grade) -> sandbox_pb2.Sandbox:
         queued_execution_count=value.waiting,
         origin_sandbox_id=value.origin_id,
         family_id=value.family_id,
-        checkpoint=checkpoint_report(value.session.kept),
+        checkpoint=checkpoint_report(value.session.states.report),
         isolation_grade=grade(isolation),
     )
     if value.end_time is not None:

@@ -120,7 +120,7 @@ class Branching:
     async def name_state(self, sandbox: Sandbox, name: str) -> Checkpoint:
         """Keeps the state as it stands under `name` until it is dropped."""
         async with _turn(sandbox):
-            ring = sandbox.session.ring
+            ring = sandbox.session.states.ring
             if ring.by_name(name) is None and ring.named_count >= MOST_NAMED:
                 raise Exhausted(resource="named checkpoints", limit=MOST_NAMED)
             await sandbox.session.keep_for_use()
@@ -129,7 +129,7 @@ class Branching:
     def drop(self, sandbox: Sandbox, which: StateName) -> Checkpoint:
         """Forgets a kept state. Needs no turn: nothing of the session changes."""
         found = _find(sandbox, which)
-        sandbox.session.drop(found)
+        sandbox.session.states.drop(found)
         return found
 
     async def rewind(self, sandbox: Sandbox, which: StateName) -> Rewound:
@@ -196,7 +196,7 @@ def _first(errors: BaseExceptionGroup[SandboxdError]) -> SandboxdError:
 
 
 def _find(sandbox: Sandbox, which: StateName) -> Checkpoint:
-    ring = sandbox.session.ring
+    ring = sandbox.session.states.ring
     if which.checkpoint_id:
         found = ring.by_id(which.checkpoint_id)
     elif which.name:

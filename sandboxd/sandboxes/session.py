@@ -1,4 +1,4 @@
-"""One session: the guest that runs its code, and the states of it that are kept to go back to.
+"""One session: the guest that runs its code, and how another one takes its place.
 
 After each execution the guest parks a copy of itself. A crash costs the copy of a copy: the kept state
 stays as it is, its copy becomes the session. Whoever calls a method here holds the sandbox's turn.
@@ -11,18 +11,12 @@ from typing import Any
 import structlog
 
 from sandboxd.channel.messages import RemoveFiles, Restore, Restored
-from sandboxd.errors import CopyFailed, NotBranchable, SandboxDeleted, SandboxdError, Unavailable
-from sandboxd.sandboxes.checkpoints import Checkpoint, CheckpointRing, ParkedState
-from sandboxd.sandboxes.keeping import RestoredWaiter, excess_bytes, refusal, unsupported
-from sandboxd.sandboxes.model import (
-    CheckpointReport,
-    SandboxSpec,
-    SessionOutcome,
-    SessionState,
-    SkipReason,
-)
+from sandboxd.errors import CopyFailed, SandboxDeleted, SandboxdError, Unavailable
+from sandboxd.sandboxes.checkpoints import Checkpoint, ParkedState
+from sandboxd.sandboxes.keeping import RestoredWaiter
+from sandboxd.sandboxes.kept_states import KeptStates
+from sandboxd.sandboxes.model import SandboxSpec, SessionOutcome, SessionState, SkipReason
 from sandboxd.supervisor.copying import Sequel
-from sandboxd.supervisor.guest_exit import GuestSink
 from sandboxd.supervisor.guest_process import GuestProcess
 from sandboxd.supervisor.supervisor import Supervisor
 
@@ -32,7 +26,7 @@ _RESTORE_SECONDS = 15.0
 
 
 class Session:
-    """Owns the guest and the kept states of one sandbox."""
+    """Owns the guest of one sandbox; `states` are those to go back to."""
 
     def __init__(
         self,
@@ -43,18 +37,12 @@ class Session:
         directory: str = "",
     ) -> None:
         self._supervisor = supervisor
-        self._spec = spec
         self._fresh = fresh
         self.directory = directory
         """Where the files of a branch are; empty for the workspace itself."""
         self.guest: GuestProcess | None = None
-        self.ring = CheckpointRing(history_count=spec.checkpoints.history_count)
-        self.kept = unsupported(supervisor, spec)
-        """Whether the state as it stands is kept."""
+        self.states = KeptStates(supervisor=supervisor, spec=spec)
         self._notice: SessionOutcome | None = None
-        self._last: tuple[str, int] = ("", 0)
-        """The execution after which the session stands."""
-        self._ended = False
         self._request_number = 0
         self._successor: tuple[ParkedState, asyncio.Future[GuestProcess]] | None = None
         """A state that became the session, and the copy in the making that takes its place."""
@@ -68,10 +56,11 @@ class Session:
     async def ready(self) -> GuestProcess:
         """The live guest, with what could be saved where the last one died meanwhile."""
         await self.settle()
-        if self.guest is None and not list(self.ring) and self._notice is None:
+        if self.guest is None and not list(self.states.ring) and self._notice is None:
             await self.start()
         elif self.guest is None or not self.guest.alive:
-            lossless = self.ring.current is not None and self.ring.current.alive
+            current = self.states.ring.current
+            lossless = current is not None and current.alive
             outcome = await self.recover("the session's process died between executions")
             self._notice = None if lossless and outcome.state is SessionState.RESTORED else outcome
             if self.guest is None:
@@ -83,11 +72,7 @@ class Session:
     def adopt(self, guest: GuestProcess, base: Checkpoint) -> None:
         """A branch begins with a copy and the state it was copied from."""
         self.guest = guest
-        self._last = (base.after_execution_id, base.after_execution_number)
-        self.ring.add_current(base)
-        self._taken(base)
-        if base.state is not None:
-            base.state.guest.when_gone(self._state_died)
+        self.states.begin_at(base)
 
     def take_notice(self) -> SessionOutcome | None:
         """What became of the session since the last execution, told once."""
@@ -97,11 +82,11 @@ class Session:
     async def recover(self, reason: str) -> SessionOutcome:
         """After the guest's death: back to the state before, or a fresh session where none is kept."""
         await self.settle()
-        report = self.kept
+        report = self.states.report
         await self._bury()
-        self.ring.drop_dead()
+        self.states.ring.drop_dead()
         # A state that was never to be kept is lost; for one that died too there may be an earlier one.
-        candidates = self.ring.ways_back() if report.skipped in (None, SkipReason.FAILED) else []
+        candidates = self.states.ring.ways_back() if report.skipped in (None, SkipReason.FAILED) else []
         for target in candidates:
             if await self._go_to(target):
                 return SessionOutcome(
@@ -127,39 +112,16 @@ class Session:
 
     async def keep(self, *, execution_id: str, number: int) -> None:
         """Keeps the state as it stands after that execution, if it can be kept."""
-        self.ring.changed()
-        self._last = (execution_id, number)
-        self.kept = unsupported(self._supervisor, self._spec)
-        if self.kept.skipped is SkipReason.FAILED:
-            previous = self.ring.latest_behind()
-            state = await self._park()
-            if state is not None:
-                if previous is not None and previous.state is not None:
-                    state.guest.family.outdate(previous.state.guest)
-                self._add(state)
-                await self._bound_memory(state.guest)
+        await self.states.keep(self.guest, execution_id=execution_id, number=number)
 
     async def keep_for_use(self) -> Checkpoint:
         """The state as it stands, as one with a process of its own; `NotBranchable` says why not."""
-        await self.ready()
-        current = self.ring.current
-        if current is not None and current.state is not None and current.alive:
-            return current
-        if self.kept.skipped in (SkipReason.DISABLED, SkipReason.UNSUPPORTED):
-            raise NotBranchable(problem=self.kept.message)
-        state = await self._park()  # what was in the way may have ended since
-        if state is None:
-            raise NotBranchable(problem=self.kept.message)
-        if current is None:
-            return self._add(state)
-        current.state = state
-        self._taken(current)
-        return current
+        return await self.states.keep_for_use(await self.ready())
 
     async def rewind(self, target: Checkpoint) -> Checkpoint | None:
         """Makes `target` the session; returns the state that was left, where it is kept."""
         await self.settle()
-        left = self.ring.current
+        left = self.states.ring.current
         if target is left:
             return left
         if not await self._go_to(target):
@@ -177,33 +139,13 @@ class Session:
             raise
         return copy
 
-    async def copy_of_stopped(self, guest: GuestProcess, sink: GuestSink) -> GuestProcess:
-        """A copy of the guest in the middle of a debug run, for somebody to look into; `CopyFailed` says why
-        there is none. `sink` takes what the guest says meanwhile."""
-        report = unsupported(self._supervisor, self._spec)
-        if report.skipped is not SkipReason.FAILED:
-            raise CopyFailed(problem=report.message)
-        problem = await refusal(guest, budget=self._budget())
-        if problem is not None:
-            raise CopyFailed(problem=problem[1])
-        return await self._supervisor.copy(guest, sequel=Sequel(sink=sink))
-
-    def drop(self, checkpoint: Checkpoint) -> None:
-        """Forgets a kept state."""
-        current = self.ring.current
-        self.ring.drop(checkpoint)
-        if current is checkpoint:
-            self._skip(SkipReason.FAILED, "the kept state was dropped by a call")
-
     # --- the end ---------------------------------------------------------------------------------
 
     def end(self, reason: str) -> list[GuestProcess]:
         """Ends the session for good; returns the processes that are about to be gone."""
-        self._ended = True
         if self._successor is not None:
             self._successor[1].cancel()
-        ending = [entry.state.guest for entry in self.ring if entry.state is not None]
-        self.ring.drop_all()
+        ending = self.states.end()
         guest, self.guest = self.guest, None
         if guest is not None:
             guest.kill(reason)
@@ -214,50 +156,11 @@ class Session:
 
     # --- internals -------------------------------------------------------------------------------
 
-    def _has_ended(self) -> bool:
-        """May become true during any await."""
-        return self._ended
-
     async def _start_fresh(self) -> None:
         self.guest = None
         self.guest = await self._fresh()
         self.directory = ""
-        self.kept = unsupported(self._supervisor, self._spec)
-        if self.kept.skipped in (None, SkipReason.FAILED):
-            for entry in [entry for entry in self.ring if entry.state is None and not entry.name]:
-                self.ring.drop(entry)
-            checkpoint = Checkpoint(state=None)
-            self.ring.changed()
-            self.ring.add_current(checkpoint)
-            self._arrived(checkpoint)
-
-    async def _park(self) -> ParkedState | None:
-        """A copy of the session as it stands; None when there can be none, and `kept` says why."""
-        guest = self.guest
-        if guest is None or not guest.alive or self._has_ended():
-            self._skip(SkipReason.FAILED, "the session ended before its state was kept")
-            return None
-        problem = await refusal(guest, budget=self._budget())
-        if problem is not None:
-            self._skip(*problem)
-            return None
-        try:
-            copy = await self._supervisor.copy(guest)
-        except CopyFailed as error:
-            self._skip(SkipReason.TOO_LARGE if error.too_large else SkipReason.FAILED, error.problem)
-            return None
-        if self._has_ended():
-            copy.kill("its sandbox ended")
-            return None
-        copy.when_gone(self._state_died)
-        return ParkedState(copy).hold()
-
-    def _add(self, state: ParkedState) -> Checkpoint:
-        execution_id, number = self._last
-        checkpoint = Checkpoint(state=state, after_execution_id=execution_id, after_execution_number=number)
-        self.ring.add_current(checkpoint)
-        self._taken(checkpoint)
-        return checkpoint
+        self.states.begin()
 
     async def _go_to(self, target: Checkpoint) -> bool:
         """Makes the session a copy of `target`, which stays; False when that failed."""
@@ -265,7 +168,7 @@ class Session:
             await self._bury()
             self.guest = await self._fresh()
             self.directory = ""
-            self._arrived(target)
+            self.states.arrived(target)
             return True
         if target.state.exclusive and (self.guest is None or not self.guest.alive):
             if await self._promote(target, target.state):
@@ -284,11 +187,11 @@ class Session:
             copy.kill("could not be restored")
             _log.warning("session.restore_failed", problem=str(error))
             return False
-        if self._has_ended():
+        if self.states.has_ended():
             copy.kill("its sandbox ended")
             raise SandboxDeleted()
         self.guest = copy
-        self._arrived(target)
+        self.states.arrived(target)
         return True
 
     async def _promote(self, target: Checkpoint, state: ParkedState) -> bool:
@@ -307,14 +210,14 @@ class Session:
         self._successor = (state, copying)
         ends: list[asyncio.Future[Any]] = [waiter.answer, guest.exited]
         await asyncio.wait(ends, timeout=_RESTORE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
-        if not waiter.answer.done() or not guest.alive or self._has_ended():
+        if not waiter.answer.done() or not guest.alive or self.states.has_ended():
             guest.kill("could not be restored")
             await self.settle()
             return False
         self._note_problem(waiter.answer.result())
         guest.family.unpark(guest)
         self.guest = guest
-        self._arrived(target)
+        self.states.arrived(target)
         return True
 
     async def settle(self) -> None:
@@ -328,25 +231,14 @@ class Session:
             self.guest.listen(None)
         error = None if copying.cancelled() else copying.exception()
         if copying.cancelled() or error is not None:
-            for entry in [entry for entry in self.ring if entry.state is state]:
-                self.ring.drop(entry)
-            self._skip(SkipReason.FAILED, f"the state could not be kept again: {error or 'it ended'}")
+            self.states.lose(state, str(error or "it ended"))
         else:
-            copy = copying.result()
-            state.replace(copy)
-            copy.when_gone(self._state_died)
-            if self._has_ended():
-                copy.kill("its sandbox ended")
+            self.states.replace(state, copying.result())
 
     @staticmethod
     def _note_problem(answer: Restored) -> None:
         if answer.problem:
             _log.warning("session.files_not_restored", problem=answer.problem[:200])
-
-    def _arrived(self, target: Checkpoint) -> None:
-        self.ring.move_to(target)
-        self._last = (target.after_execution_id, target.after_execution_number)
-        self._taken(target)
 
     async def _bury(self) -> None:
         guest, self.guest = self.guest, None
@@ -370,33 +262,6 @@ class Session:
             raise CopyFailed(problem="the copy died while it was restored")
         self._note_problem(waiter.answer.result())
         copy.family.unpark(copy)
-
-    def _budget(self) -> int:
-        return self._spec.checkpoints.memory_bytes or self._spec.limits.memory_bytes
-
-    async def _bound_memory(self, guest: GuestProcess) -> None:
-        """Drops the oldest states while the kept ones take more than they may."""
-        while excess_bytes(guest, budget=self._budget()) > 0:
-            oldest = self.ring.oldest_unneeded()
-            if oldest is None or oldest.state is None:
-                return
-            dropped = oldest.state.guest
-            self.ring.drop(oldest)
-            if not dropped.alive:
-                await asyncio.wait([dropped.exited], timeout=1)
-
-    def _state_died(self, _gone: GuestProcess) -> None:
-        """The kernel killed a kept state for memory: said beforehand, not at the next crash."""
-        current = self.ring.current
-        self.ring.drop_dead()
-        if current is not None and self.ring.current is None and not self._has_ended():
-            self._skip(SkipReason.FAILED, "the kept state was ended, for example for lack of memory")
-
-    def _skip(self, reason: SkipReason, message: str) -> None:
-        self.kept = CheckpointReport(skipped=reason, message=message)
-
-    def _taken(self, checkpoint: Checkpoint) -> None:
-        self.kept = CheckpointReport(skipped=None, checkpoint_id=checkpoint.id)
 
     def _remove_files(self, guest: GuestProcess) -> None:
         """A branch's files stay in the family's workspace until somebody there removes them."""

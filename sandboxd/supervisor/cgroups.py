@@ -1,15 +1,11 @@
-"""Control groups of guests: memory and CPU, held by the kernel. Tasks are held by resource limits.
+"""The control groups of one guest: memory and CPU, held by the kernel. Tasks are held by resource limits.
 
-Each controller is used where the host has it, version 1 or 2; the groups are made below the server's
-own, so that whoever runs the server goes on accounting for it. Sources: cgroup-v1/memory.rst,
-cgroup-v2.rst, scheduler/sched-bwc.rst of the kernel's documentation.
+Sources: cgroup-v1/memory.rst, cgroup-v2.rst, scheduler/sched-bwc.rst of the kernel's documentation.
 """
 
 import contextlib
-import fcntl
 import os
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,10 +15,7 @@ MEMORY_SLACK_BYTES = 32 * 1024 * 1024
 """Above the memory limit, so that resource limits fire first: they give a MemoryError, this kills."""
 _CPU_PERIOD_MICROS = 20_000
 """Short, so that a throttled snippet waits 10 ms instead of the default period's 50."""
-_CONTROLLERS = ("memory", "cpu")
-"""No more than needed: each one makes attaching a guest dearer."""
 _FIGURE_BYTES = 64
-_MOST_NAMESAKES = 100
 _REMOVE_TRIES = 50
 _REMOVE_PAUSE_SECONDS = 0.01
 
@@ -142,175 +135,6 @@ class Cgroup:
         return all([_remove(directory) for directory in set(self._directories.values())])  # noqa: C419  every one is tried
 
 
-class CgroupTree:
-    """All groups of one server, below `sandboxd-PID` in the server's own groups."""
-
-    def __init__(self, roots: dict[str, Path], *, version: int) -> None:
-        self._roots = roots
-        self.version = version
-        self._holds: list[int] = []
-
-    def hold(self) -> bool:
-        """Shows other servers that this one lives, also those that can't see its process id. False when the
-        groups are another's."""
-        try:
-            for root in set(self._roots.values()):
-                descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-                self._holds.append(descriptor)
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, FileNotFoundError):
-            self._release()
-            return False
-        return True
-
-    def _release(self) -> None:
-        while self._holds:
-            os.close(self._holds.pop())
-
-    def create(self, name: str, limits: CgroupLimits) -> Cgroup:
-        """A limited, empty group; an OSError leaves nothing behind."""
-        directories = {controller: root / name for controller, root in self._roots.items()}
-        group = Cgroup(directories, version=self.version)
-        try:
-            for directory in set(directories.values()):
-                directory.mkdir()
-            group.limit(limits)
-        except OSError:
-            for directory in set(directories.values()):
-                with contextlib.suppress(OSError):
-                    directory.rmdir()
-            raise
-        return group
-
-    def remove(self) -> None:
-        """Removes the tree; the groups in it must be empty."""
-        for root in set(self._roots.values()):
-            for child in _directories(root):
-                _remove(child)
-            _remove(root)
-        self._release()
-
-
-def open_tree(*, sweep: bool = True) -> CgroupTree:
-    """Makes the server's tree, version 2 first, or raises the OSError that tells why there is none.
-
-    With `sweep` what servers that are gone left behind is removed first.
-    """
-    own = _own_groups()
-    problems = []
-    for version, parents in ((2, _parents_v2(own)), (1, _parents_v1(own))):
-        missing = [name for name in _CONTROLLERS if name not in parents]
-        if missing:
-            problems.append(f"version {version} has no {', '.join(missing)}")
-            continue
-        try:
-            if sweep:
-                _sweep(parents.values())
-            return _make_tree(parents, version=version)
-        except OSError as error:
-            problems.append(f"version {version}: {error}")
-    raise OSError("; ".join(problems))
-
-
-def _make_tree(parents: dict[str, Path], *, version: int) -> CgroupTree:
-    if version == 2:
-        _delegate(next(iter(parents.values())))
-    tree, roots = _held_tree(parents, version=version)
-    try:
-        if version == 2:
-            kernel_files.write(roots["memory"] / "cgroup.subtree_control", "+memory +cpu")
-        trial = tree.create("probe", CgroupLimits(memory_bytes=1 << 26, cpu_percent=50))
-        trial.remove()
-    except OSError:
-        tree.remove()
-        raise
-    return tree
-
-
-def _held_tree(parents: dict[str, Path], *, version: int) -> tuple[CgroupTree, dict[str, Path]]:
-    """Servers in different pid namespaces may have the same process id and see the same groups."""
-    for number in range(_MOST_NAMESAKES):
-        name = f"sandboxd-{os.getpid()}-{number}" if number else f"sandboxd-{os.getpid()}"
-        roots = {controller: parent / name for controller, parent in parents.items()}
-        for root in set(roots.values()):
-            root.mkdir(exist_ok=True)
-        tree = CgroupTree(roots, version=version)
-        if tree.hold():
-            return tree, roots
-    raise OSError(f"{_MOST_NAMESAKES} servers have groups named sandboxd-{os.getpid()}")
-
-
-def _delegate(parent: Path) -> None:
-    """A version 2 group that gives controllers to its children may hold no process itself."""
-    leaf = parent / "sandboxd-host"
-    leaf.mkdir(exist_ok=True)
-    kernel_files.write(leaf / "cgroup.procs", os.getpid())
-    kernel_files.write(parent / "cgroup.subtree_control", "+memory +cpu")
-
-
-def _own_groups() -> dict[str, str]:
-    """Path of this process's group by controller; the empty name is version 2."""
-    groups: dict[str, str] = {}
-    for line in Path("/proc/self/cgroup").read_text().splitlines():
-        _, controllers, path = line.split(":", 2)
-        groups.update(dict.fromkeys(controllers.split(","), path))
-    return groups
-
-
-def _parents_v1(own: dict[str, str]) -> dict[str, Path]:
-    return {
-        controller: path
-        for controller in _CONTROLLERS
-        if controller in own and (path := Path(f"/sys/fs/cgroup/{controller}{own[controller]}")).is_dir()
-    }
-
-
-def _parents_v2(own: dict[str, str]) -> dict[str, Path]:
-    if "" not in own:
-        return {}
-    for mount in (Path("/sys/fs/cgroup"), Path("/sys/fs/cgroup/unified")):
-        parent = Path(f"{mount}{own['']}")
-        try:
-            controllers = (parent / "cgroup.controllers").read_text().split()
-        except OSError:
-            continue
-        if {"memory", "cpu"} <= set(controllers):
-            return dict.fromkeys(_CONTROLLERS, parent)
-    return {}
-
-
-def _sweep(parents: Iterable[Path]) -> None:
-    for parent in set(parents):
-        for root in parent.glob("sandboxd-*"):
-            pid = root.name.removeprefix("sandboxd-").partition("-")[0]
-            # A server in another pid namespace has no entry in our /proc.
-            if pid.isdigit() and not Path(f"/proc/{pid}").exists() and not _is_held(root):
-                for child in _directories(root):
-                    _remove(child, tries=1)
-                _remove(root, tries=1)
-
-
-def _is_held(root: Path) -> bool:
-    try:
-        descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError:
-        return True  # gone meanwhile
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False
-
-
-def _directories(root: Path) -> list[Path]:
-    try:
-        return [child for child in root.iterdir() if child.is_dir()]
-    except OSError:
-        return []
-
-
 def _write_memory_v1(directory: Path, memory: int) -> None:
     """memsw must never be below memory: raise it first, lower it last."""
     with_swap = directory / "memory.memsw.limit_in_bytes"
@@ -327,6 +151,20 @@ def _write_burst(path: Path, micros: int) -> None:
     """Since Linux 5.14; without it short executions wait for the next period now and then."""
     with contextlib.suppress(OSError):
         kernel_files.write(path, micros)
+
+
+def remove_with_groups(root: Path, *, tries: int = _REMOVE_TRIES) -> None:
+    """Removes a server's directory and the guests' groups in it, as far as they are empty."""
+    for child in _directories(root):
+        _remove(child, tries=tries)
+    _remove(root, tries=tries)
+
+
+def _directories(root: Path) -> list[Path]:
+    try:
+        return [child for child in root.iterdir() if child.is_dir()]
+    except OSError:
+        return []
 
 
 def _remove(directory: Path, *, tries: int = _REMOVE_TRIES) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import msgspec
 
 from sandboxd.isolation.plan import Grade, IsolationPlan
-from sandboxd.supervisor.cgroups import CgroupTree, open_tree
+from sandboxd.supervisor.cgroup_tree import CgroupTree, open_tree
 
 _PROBE_SECONDS = 30
 CGROUPS = "cgroups"

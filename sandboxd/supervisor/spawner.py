@@ -11,7 +11,8 @@ from sandboxd.errors import GuestSetupFailed, SandboxdError
 from sandboxd.isolation.plan import UID_BASE, UID_COUNT
 from sandboxd.isolation.rlimits import ResourceLimits
 from sandboxd.limits import MIB, Limits
-from sandboxd.supervisor.cgroups import Cgroup, CgroupLimits, CgroupTree
+from sandboxd.supervisor.cgroup_tree import CgroupTree
+from sandboxd.supervisor.cgroups import Cgroup, CgroupLimits
 from sandboxd.supervisor.copying import Sequel, copy_guest, open_guest
 from sandboxd.supervisor.family import MOST_PROCESSES, Family, GuestShape
 from sandboxd.supervisor.guest_process import GuestProcess

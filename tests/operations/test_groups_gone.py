@@ -4,7 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from sandboxd.supervisor.cgroups import CgroupLimits, CgroupTree, open_tree
+from sandboxd.supervisor.cgroup_tree import CgroupTree, open_tree
+from sandboxd.supervisor.cgroups import CgroupLimits
 
 
 @pytest.fixture

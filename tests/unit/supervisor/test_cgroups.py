@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from sandboxd.supervisor import cgroups
-from sandboxd.supervisor.cgroups import MEMORY_SLACK_BYTES, Cgroup, CgroupLimits, CgroupTree
+from sandboxd.supervisor import cgroup_tree
+from sandboxd.supervisor.cgroup_tree import CgroupTree
+from sandboxd.supervisor.cgroups import MEMORY_SLACK_BYTES, Cgroup, CgroupLimits
 
 _LIMITS = CgroupLimits(memory_bytes=1 << 26, cpu_percent=50)
 
@@ -72,7 +73,7 @@ def test_groups_of_dead_servers_are_swept_and_those_of_living_ones_are_not(tmp_p
     unseen.mkdir()
     tree = CgroupTree({"memory": unseen}, version=2)
     tree.hold()
-    cgroups._sweep([tmp_path])
+    cgroup_tree._sweep([tmp_path])
     assert unseen.exists()
     tree.remove()
     assert not unseen.exists()
