@@ -68,6 +68,7 @@ class GuestProcess:
         self._sink: GuestSink = self._stray
         self._killed_for = ""
         self._seen_dead = False
+        self._finishing = False
         self._status: int | None = None
         self._cpu_nanos = 0
         self._reaped: asyncio.Future[None] = loop.create_future()
@@ -245,8 +246,9 @@ class GuestProcess:
         self._finish()
 
     def _finish(self) -> None:
-        if self.exited.done():
+        if self._finishing:
             return
+        self._finishing = True  # its last words may be a reason to end it once more
         if self._channel.reading:
             self._channel.last_words()
         self.drain_output()

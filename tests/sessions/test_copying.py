@@ -3,16 +3,28 @@
 import asyncio
 import contextlib
 import os
+import socket
 from collections.abc import AsyncIterator
 from datetime import timedelta
 
 import pytest
 import pytest_asyncio
 
-from sandboxd.channel.messages import Configure, Finished, GuestMessage, LanguageRules, Restore, Restored, Run
+from sandboxd.channel.framing import encode_frame
+from sandboxd.channel.messages import (
+    Configure,
+    Copied,
+    Finished,
+    GuestMessage,
+    LanguageRules,
+    Restore,
+    Restored,
+    Run,
+)
 from sandboxd.errors import CopyFailed
 from sandboxd.limits import Limits
 from sandboxd.supervisor.cgroups import CgroupLimits
+from sandboxd.supervisor.copying import open_guest
 from sandboxd.supervisor.family import Family
 from sandboxd.supervisor.guest_exit import GuestExit, OutputStream
 from sandboxd.supervisor.guest_process import GuestProcess
@@ -266,6 +278,17 @@ async def test_cancelled_order_leaves_nothing(guest: GuestProcess) -> None:
             (await order).kill("test")
     await asyncio.sleep(2.5)  # the last look for a process that was not born when the first was taken
     assert guest.family._pids() == [guest.pid]
+
+
+@_ON_ONE_LOOP
+async def test_copy_given_up_while_its_greeting_waits_ends_once(guest: GuestProcess) -> None:
+    copy, theirs = open_guest(77, guest.family, copy_of=guest)
+    with socket.socket(fileno=theirs[0]) as channel:
+        channel.send(encode_frame(Copied(fork_id=77)))
+        copy.kill("nobody wants it any more")
+    for descriptor in theirs[1:]:
+        os.close(descriptor)
+    assert (await copy.exited).killed_for == "nobody wants it any more"
 
 
 @_ON_ONE_LOOP
