@@ -20,7 +20,6 @@ from sandboxd.channel.orders import (
 )
 from sandboxd.isolation import credentials, mounts, namespaces, runtime_files, syscalls
 from sandboxd.isolation.plan import OOM_SCORE_ADJUSTMENT, IsolationPlan
-from sandboxd.zygote.forkserver import Forkserver
 
 
 def main() -> None:
@@ -42,6 +41,9 @@ def main() -> None:
         raise
     if order.plan.may_drop_bounding_set:
         credentials.drop_bounding_set()  # the zygote never execs; guests inherit the empty set
+    # Only now: it brings numpy and pandas, which the process that waits for pid 1 would hold a second time.
+    from sandboxd.zygote.forkserver import Forkserver
+
     Forkserver(control=control, plan=order.plan, proc=proc).run()
 
 
