@@ -1,6 +1,7 @@
 """The composition root: builds every object once, starts them in order, stops them in reverse."""
 
 import asyncio
+import gc
 import os
 import signal
 from collections.abc import AsyncIterator, Callable
@@ -276,6 +277,10 @@ async def run_server(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
     async with running_server(settings, early=early) as addresses:
+        # What the imports made stays for good. Left among the rest, it makes full collections so rare that
+        # ended sandboxes and their output lie about for minutes, and so long that calls wait for them.
+        gc.collect()
+        gc.freeze()
         if started:
             started(addresses)
         await stop.wait()
