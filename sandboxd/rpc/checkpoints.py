@@ -9,7 +9,7 @@ from sandboxd_api.v1 import sandbox_service_pb2 as pb
 
 from sandboxd.errors import InvalidArgument
 from sandboxd.rpc import paging, requests, responses
-from sandboxd.rpc.requests import Defaults
+from sandboxd.rpc.sandbox_requests import Defaults
 from sandboxd.sandboxes.branching import MOST_BRANCHES, Branching, StateName
 from sandboxd.sandboxes.checkpoints import Checkpoint
 from sandboxd.sandboxes.sandbox import Sandbox
