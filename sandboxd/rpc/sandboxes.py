@@ -14,7 +14,7 @@ from sandboxd.catalog.examples import EXAMPLES
 from sandboxd.catalog.functions import FUNCTIONS, FunctionDescription
 from sandboxd.catalog.templates import TEMPLATES
 from sandboxd.errors import InvalidArgument, SandboxBusy
-from sandboxd.rpc import paging, requests, responses, sandbox_requests
+from sandboxd.rpc import paging, requests, responses, sandbox_requests, sandbox_responses
 from sandboxd.rpc.authentication import current_caller
 from sandboxd.rpc.checkpoints import CheckpointCalls
 from sandboxd.rpc.sandbox_requests import Defaults
@@ -223,8 +223,8 @@ class SandboxServicer(sandbox_service_pb2_grpc.SandboxServiceServicer):
 
     def _wire(self, sandbox: Sandbox | SandboxRecord) -> sandbox_pb2.Sandbox:
         if isinstance(sandbox, Sandbox):
-            return responses.sandbox(sandbox, self._supervisor.grade)
-        return responses.ended_sandbox(sandbox)
+            return sandbox_responses.sandbox(sandbox, self._supervisor.grade)
+        return sandbox_responses.ended_sandbox(sandbox)
 
     def _capabilities(self) -> capabilities_pb2.Capabilities:
         layer_states = capabilities_pb2.IsolationLayer
@@ -238,10 +238,10 @@ class SandboxServicer(sandbox_service_pb2_grpc.SandboxServiceServicer):
             for layer in self._supervisor.layers
         ]
         return capabilities_pb2.Capabilities(
-            isolation_grade=responses.grade(self._supervisor.grade),
+            isolation_grade=sandbox_responses.grade(self._supervisor.grade),
             isolation_layers=layers,
-            default_limits=responses.limits(self._defaults.limits),
-            maximum_limits=responses.limits(self._defaults.maximum),
+            default_limits=sandbox_responses.limits(self._defaults.limits),
+            maximum_limits=sandbox_responses.limits(self._defaults.maximum),
             versions=_versions(self._supervisor),
             default_language_policy=sandbox_pb2.LanguagePolicy(
                 mode=sandbox_pb2.LanguagePolicy.MODE_RESTRICTED,
