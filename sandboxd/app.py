@@ -38,7 +38,7 @@ from sandboxd.rpc.checkpoints import CheckpointCalls
 from sandboxd.rpc.databases import DatabaseServicer
 from sandboxd.rpc.executions import ExecutionServicer
 from sandboxd.rpc.interceptor import CallInterceptor
-from sandboxd.rpc.requests import Defaults
+from sandboxd.rpc.sandbox_requests import Defaults
 from sandboxd.rpc.sandboxes import SandboxServicer
 from sandboxd.rpc.server import BoundAddresses, RpcServer, Servicers
 from sandboxd.rpc.statistics import StatisticsSource

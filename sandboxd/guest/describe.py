@@ -24,7 +24,8 @@ from sandboxd.channel.values import (
     UuidValue,
     Value,
 )
-from sandboxd.guest.conversions import LEAF_BASES, SCALARS, converter_for
+from sandboxd.guest.conversions import converter_for
+from sandboxd.guest.scalars import LEAF_BASES, SCALARS
 from sandboxd.guest.summary import summarize
 from sandboxd.guest.type_names import clean_text, type_name
 

@@ -5,8 +5,8 @@ from typing import Any
 
 from sandboxd.channel.messages import Inspect, StateReport
 from sandboxd.channel.values import Value
-from sandboxd.guest.conversions import SCALARS
 from sandboxd.guest.describe import to_value
+from sandboxd.guest.scalars import SCALARS
 from sandboxd.guest.session import Session
 from sandboxd.guest.summary import summarize_variable
 

@@ -8,8 +8,8 @@ from sandboxd_api.v1 import checkpoint_pb2, sandbox_pb2
 from sandboxd_api.v1 import sandbox_service_pb2 as pb
 
 from sandboxd.errors import InvalidArgument
-from sandboxd.rpc import paging, requests, responses
-from sandboxd.rpc.requests import Defaults
+from sandboxd.rpc import paging, requests, responses, sandbox_responses
+from sandboxd.rpc.sandbox_requests import Defaults
 from sandboxd.sandboxes.branching import MOST_BRANCHES, Branching, StateName
 from sandboxd.sandboxes.checkpoints import Checkpoint
 from sandboxd.sandboxes.sandbox import Sandbox
@@ -96,7 +96,7 @@ class CheckpointCalls:
         return response
 
     def _wire(self, sandbox: Sandbox) -> sandbox_pb2.Sandbox:
-        return responses.sandbox(sandbox, self._supervisor.grade)
+        return sandbox_responses.sandbox(sandbox, self._supervisor.grade)
 
 
 def _rewind_target(request: pb.RewindSandboxRequest) -> StateName:

@@ -19,10 +19,11 @@ from sandboxd.executions.history import ExecutionHistory
 from sandboxd.executions.live import LiveExecution
 from sandboxd.executions.model import ExecutionKind, ExecutionRequest
 from sandboxd.executions.service import Executions
-from sandboxd.rpc import requests, responses
+from sandboxd.rpc import requests, responses, sandbox_requests
 from sandboxd.rpc.authentication import current_caller
 from sandboxd.rpc.debugging import DebugCalls
-from sandboxd.rpc.requests import Defaults, Target
+from sandboxd.rpc.requests import Target
+from sandboxd.rpc.sandbox_requests import Defaults
 from sandboxd.sandboxes.model import SandboxSpec
 from sandboxd.sandboxes.registry import SandboxRegistry
 from sandboxd.store.executions import ExecutionFilter
@@ -69,7 +70,7 @@ class ExecutionServicer(execution_service_pb2_grpc.ExecutionServiceServicer):
     async def QuickExecute(
         self, request: pb.QuickExecuteRequest, context: _Context
     ) -> pb.QuickExecuteResponse:
-        spec = requests.spec(request.spec, self._defaults)
+        spec = sandbox_requests.spec(request.spec, self._defaults)
         run = requests.execution(
             code=request.code,
             request_id_text=request.request_id,
@@ -79,7 +80,7 @@ class ExecutionServicer(execution_service_pb2_grpc.ExecutionServiceServicer):
         return pb.QuickExecuteResponse(execution=await self._run_once(request.user_id, spec, run))
 
     async def AnalyzeData(self, request: pb.AnalyzeDataRequest, context: _Context) -> pb.AnalyzeDataResponse:
-        spec = requests.spec(request.spec, self._defaults)
+        spec = sandbox_requests.spec(request.spec, self._defaults)
         sandbox = None
         if request.sandbox_id:
             sandbox = self._registry.get(owner=current_caller().visible_owner, sandbox_id=request.sandbox_id)

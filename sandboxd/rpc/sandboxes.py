@@ -14,10 +14,10 @@ from sandboxd.catalog.examples import EXAMPLES
 from sandboxd.catalog.functions import FUNCTIONS, FunctionDescription
 from sandboxd.catalog.templates import TEMPLATES
 from sandboxd.errors import InvalidArgument, SandboxBusy
-from sandboxd.rpc import paging, requests, responses
+from sandboxd.rpc import paging, requests, responses, sandbox_requests, sandbox_responses
 from sandboxd.rpc.authentication import current_caller
 from sandboxd.rpc.checkpoints import CheckpointCalls
-from sandboxd.rpc.requests import Defaults
+from sandboxd.rpc.sandbox_requests import Defaults
 from sandboxd.rpc.sizes import MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES
 from sandboxd.rpc.statistics import StatisticsSource
 from sandboxd.sandboxes import records
@@ -62,7 +62,7 @@ class SandboxServicer(sandbox_service_pb2_grpc.SandboxServiceServicer):
         request_id = requests.request_id(request.request_id)
         caller = current_caller()
         user_id = acting_user(caller, requests.user_id(request.user_id))
-        spec = requests.spec(request.spec, self._defaults)
+        spec = sandbox_requests.spec(request.spec, self._defaults)
         sandbox = await self._registry.create(
             owner=caller.name, user_id=user_id, spec=spec, request_id=request_id
         )
@@ -214,7 +214,7 @@ class SandboxServicer(sandbox_service_pb2_grpc.SandboxServiceServicer):
         """What a sandbox was made with; without an id, what one gets that asks for nothing."""
         if sandbox_id:
             return self._find(sandbox_id).spec
-        return requests.spec(sandbox_pb2.SandboxSpec(), self._defaults)
+        return sandbox_requests.spec(sandbox_pb2.SandboxSpec(), self._defaults)
 
     async def _find_any(self, sandbox_id: str) -> Sandbox | SandboxRecord:
         """An ended one too, while its record is kept."""
@@ -223,8 +223,8 @@ class SandboxServicer(sandbox_service_pb2_grpc.SandboxServiceServicer):
 
     def _wire(self, sandbox: Sandbox | SandboxRecord) -> sandbox_pb2.Sandbox:
         if isinstance(sandbox, Sandbox):
-            return responses.sandbox(sandbox, self._supervisor.grade)
-        return responses.ended_sandbox(sandbox)
+            return sandbox_responses.sandbox(sandbox, self._supervisor.grade)
+        return sandbox_responses.ended_sandbox(sandbox)
 
     def _capabilities(self) -> capabilities_pb2.Capabilities:
         layer_states = capabilities_pb2.IsolationLayer
@@ -238,10 +238,10 @@ class SandboxServicer(sandbox_service_pb2_grpc.SandboxServiceServicer):
             for layer in self._supervisor.layers
         ]
         return capabilities_pb2.Capabilities(
-            isolation_grade=responses.grade(self._supervisor.grade),
+            isolation_grade=sandbox_responses.grade(self._supervisor.grade),
             isolation_layers=layers,
-            default_limits=responses.limits(self._defaults.limits),
-            maximum_limits=responses.limits(self._defaults.maximum),
+            default_limits=sandbox_responses.limits(self._defaults.limits),
+            maximum_limits=sandbox_responses.limits(self._defaults.maximum),
             versions=_versions(self._supervisor),
             default_language_policy=sandbox_pb2.LanguagePolicy(
                 mode=sandbox_pb2.LanguagePolicy.MODE_RESTRICTED,

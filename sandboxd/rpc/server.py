@@ -24,7 +24,8 @@ from sandboxd_api.v1 import (
 from sandboxd.rpc.debugging import add_execution_service
 from sandboxd.rpc.interceptor import CallInterceptor
 from sandboxd.rpc.sizes import MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES
-from sandboxd.settings import Settings, SettingsError, TlsSettings
+from sandboxd.settings import Settings, SettingsError
+from sandboxd.settings_tables import TlsSettings
 
 SERVICE_NAMES = (
     sandbox_service_pb2.DESCRIPTOR.services_by_name["SandboxService"].full_name,

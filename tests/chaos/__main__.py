@@ -15,11 +15,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from sandboxd import logs
-from tests.chaos import callers, databases, kernel, killing, steps, storage
+from tests.chaos import callers, databases, kernel, killing, steps, stopping, storage
 from tests.chaos.model import Case, NotRun, Outcome, Watch, judged, not_run, shown
 
 CASES: tuple[Case, ...] = (
     *killing.CASES,
+    *stopping.CASES,
     *callers.CASES,
     *storage.CASES,
     *databases.CASES,

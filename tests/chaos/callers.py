@@ -16,9 +16,9 @@ from typing import Any
 import grpc
 from sandboxd_api.v1 import execution_service_pb2 as execution_service
 
-from tests.chaos.ledger import Ledger
+from tests.chaos.ledger import ENDLESS, Ledger
 from tests.chaos.model import Bar, Case, Watch
-from tests.chaos.watching import ENDLESS, checked_server, resident_bytes, running_count, since, until
+from tests.chaos.watching import checked_server, resident_bytes, since, until_running
 from tests.support.serving import Serving, options_of
 
 _MIB = 1 << 20
@@ -31,11 +31,10 @@ def _caller_gone(watch: Watch, kind: str) -> None:
         sandbox = server.create(debugging=kind == "Debug")
         for _ in watch.rounds():
             call = _open(server, sandbox, kind)
-            until(lambda: running_count(server) == 1, what="it runs")
-            gone = time.monotonic()
-            call.cancel()
-            until(lambda: running_count(server) == 0, what="it is stopped")
-            watch.measure("stopped", since(gone))
+            until_running(server, 1)
+            with watch.timed("stopped"):
+                call.cancel()
+                until_running(server, 0)
             watch.expect(server.run(sandbox, "print(1)").stdout == "1", "the slot was not free")
         server.delete(sandbox)
         log.seek(0)
@@ -63,12 +62,10 @@ def _short_deadline(watch: Watch) -> None:
         for _ in watch.rounds():
             deadline = 0.001 * 2000 ** random.random()  # 1 ms to 2 s, the short ones as often as the long
             asked = time.monotonic()
-            flight = ledger.begin(server, sandbox, ENDLESS, seconds=30, endless=True, timeout=deadline)
-            told = flight.answer()
+            flight = ledger.begin_endless(server, sandbox, timeout=deadline)
+            flight.expect(watch, "DEADLINE_EXCEEDED", when="at the deadline")
             watch.measure("told late", max(0.0, since(asked) - deadline))
-            code = told.code() if isinstance(told, grpc.RpcError) else told.state
-            watch.expect(code is grpc.StatusCode.DEADLINE_EXCEEDED, f"at the deadline: {code}")
-            watch.measure("stopped", until(lambda: running_count(server) == 0, what="it is stopped"))
+            watch.measure("stopped", until_running(server, 0))
         watch.expect(ledger.execute(server, sandbox, "print(1)").state == "SUCCEEDED", "the slot is not free")
         server.delete(sandbox)
 
@@ -183,7 +180,7 @@ def _with_readers(
     readers = [threading.Thread(target=_read, args=(call,)) for call in calls]
     for reader in readers if reads else ():
         reader.start()
-    until(lambda: running_count(server) == streams, what="all write")
+    until_running(server, streams)
     times = []
     with _peak_memory(server) as peak:
         end = time.monotonic() + seconds - 2
@@ -195,7 +192,7 @@ def _with_readers(
         if reads:
             reader.join(60)
         call.cancel()
-    until(lambda: running_count(server) == 0, what="all have ended")
+    until_running(server, 0)
     for sandbox in sandboxes:
         server.delete(sandbox)
     return float(max(peak) - before), statistics.median(times)

@@ -1,5 +1,6 @@
 """Row M: the users' database is gone, silent, talks nonsense or has too much to say."""
 
+import asyncio
 import contextlib
 import os
 import socket
@@ -47,21 +48,17 @@ def _gone(watch: Watch) -> None:
             for _ in watch.rounds():
                 watch.expect(_ask(server, ledger, sandbox).startswith("rows"), "a healthy database fails")
                 control(directory, "-m", "immediate", "stop")
-                asked = time.monotonic()
-                told = _ask(server, ledger, sandbox)
-                watch.measure("told", since(asked))
+                with watch.timed("told"):
+                    told = _ask(server, ledger, sandbox)
                 watch.expect(told == "DATABASE_UNAVAILABLE", f"of a database that is gone: {told}")
                 _others_run(watch, server, ledger)
                 control(directory, "start")
-                back = time.monotonic()
-                until(lambda: _ask(server, ledger, sandbox).startswith("rows"), what="queries work again")
-                watch.measure("recovered", since(back))
+                with watch.timed("recovered"):
+                    until(lambda: _ask(server, ledger, sandbox).startswith("rows"), what="queries work again")
             server.delete(sandbox)
 
 
 def _hardened(postgres: PostgresServer) -> str:
-    import asyncio
-
     async def prepare() -> None:
         connection = await asyncpg.connect(postgres.url("postgres"))
         await load_postgres(connection)
@@ -133,9 +130,8 @@ def _impostor_answers(watch: Watch, *, nonsense: bool) -> None:
             for _ in watch.rounds():
                 others = threading.Thread(target=_others_run, args=(watch, server, ledger))
                 others.start()
-                asked = time.monotonic()
-                told = _ask(server, ledger, sandbox)
-                watch.measure("told", since(asked))
+                with watch.timed("told"):
+                    told = _ask(server, ledger, sandbox)
                 watch.expect(told in ("DATABASE_UNAVAILABLE", "QUERY_TIME_LIMIT"), f"a guest is told {told}")
                 others.join()
             server.delete(sandbox)
@@ -148,9 +144,8 @@ def _too_much(watch: Watch) -> None:
         sandbox = server.create()
         for number in watch.rounds():
             what = "a.name" if number % 2 else "a.name || b.name || hex(zeroblob(20000)) AS wide"
-            asked = time.monotonic()
-            told = _ask(server, ledger, sandbox, crowd.format(what=what))
-            watch.measure("told", since(asked))
+            with watch.timed("told"):
+                told = _ask(server, ledger, sandbox, crowd.format(what=what))
             capped = told.startswith("rows") and told.endswith("True")
             watch.expect(capped or told == "QUERY_TIME_LIMIT", f"of too many rows a guest is told {told}")
             _others_run(watch, server, ledger)

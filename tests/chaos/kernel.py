@@ -13,17 +13,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import grpc
+from sandboxd_api.v1 import sandbox_pb2, sandbox_service_pb2
 
 from tests.chaos.ledger import Ledger
 from tests.chaos.model import Bar, Case, NotRun, Watch
-from tests.chaos.watching import (
-    ENDLESS,
-    checked_server,
-    resident_bytes,
-    running_count,
-    since,
-    until,
-)
+from tests.chaos.watching import checked_server, resident_bytes, since, until, until_running
 from tests.support.leftovers import cgroup_roots
 from tests.support.serving import Answer, Serving, serving_as_pid_1
 
@@ -70,19 +64,13 @@ def _clock_jumps(watch: Watch, kind: str) -> None:
 def _one_jump(watch: Watch, server: Serving, ledger: Ledger, jump: Callable[[], None]) -> None:
     kept, short, lasting = server.create(), server.create(), server.create()
     dying = server.create(idle_timeout=2)
-    ends = ledger.begin(server, short, ENDLESS, seconds=2, endless=True)
+    ends = ledger.begin_endless(server, short, seconds=2)
     lasts = ledger.begin(server, lasting, "import time; time.sleep(1.5)", seconds=30)
-    until(lambda: running_count(server) == 2, what="both run")
+    until_running(server, 2)
     idle_since = time.monotonic()
     jump()
-    told = lasts.answer()
-    state = told.state if isinstance(told, Answer) else told.code().name
-    watch.expect(state == "SUCCEEDED", f"killed early: {state}")
-    told = ends.answer()
-    state = told.state if isinstance(told, Answer) else told.code().name
-    watch.expect(state == "TIMED_OUT", f"at its limit: {state}")
-    if isinstance(told, Answer):
-        watch.measure("over its limit", told.wall_seconds - 2)
+    lasts.expect(watch, "SUCCEEDED", when="killed early")
+    ends.expect_timeout(watch, 2, when="at its limit")
     until(lambda: not _exists(server, dying), what="the idle sandbox expires")
     watch.measure("expired late", max(0.0, since(idle_since) - 2))
     watch.expect(since(idle_since) > 1.5, f"expired after {since(idle_since):.1f} s instead of 2")
@@ -92,8 +80,6 @@ def _one_jump(watch: Watch, server: Serving, ledger: Ledger, jump: Callable[[], 
 
 
 def _exists(server: Serving, sandbox: str) -> bool:
-    from sandboxd_api.v1 import sandbox_pb2, sandbox_service_pb2
-
     request = sandbox_service_pb2.GetSandboxRequest(sandbox_id=sandbox)
     found = server.sandboxes.GetSandbox(request, metadata=server.metadata, timeout=20).sandbox
     return bool(found.state == sandbox_pb2.Sandbox.STATE_ACTIVE)
@@ -114,9 +100,8 @@ def _refused_then_well(
                 said = codes - {"made"}
                 allowed = {"UNAVAILABLE", "RESOURCE_EXHAUSTED"}
                 watch.expect(bool(said) and said <= allowed, f"while it lasts: {codes}")
-            healed = time.monotonic()
-            until(lambda: _created(server) == "made", what="sandboxes are made again")
-            watch.measure("recovered", since(healed))
+            with watch.timed("recovered"):
+                until(lambda: _created(server) == "made", what="sandboxes are made again")
             state = ledger.execute(server, living, "print(1)").state
             watch.expect(state == "SUCCEEDED", f"a living sandbox afterwards: {state}")
         server.delete(living)

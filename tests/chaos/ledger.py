@@ -14,6 +14,7 @@ from tests.chaos.model import Watch
 from tests.support.leftovers import Leftovers, assert_nothing_left, wait_until
 from tests.support.serving import UNRESTRICTED, Answer, Serving, options_of, spec_of
 
+ENDLESS = "import time\nwhile True: time.sleep(0.05)"
 _LIVE = ("QUEUED", "RUNNING", "PAUSED")
 _SETTLE_SECONDS = 10
 _CALL_SECONDS = 120
@@ -42,6 +43,18 @@ class Flight:
             raise
         self.ledger.answered(self, told)
         return told
+
+    def expect(self, watch: Watch, wanted: str, *, when: str) -> Answer | grpc.RpcError:
+        """What the caller was told; notes it when that is not the `wanted` ending."""
+        told = self.answer()
+        watch.expect(ending(told) == wanted, f"{when}: {ending(told)}")
+        return told
+
+    def expect_timeout(self, watch: Watch, seconds: float, *, when: str) -> None:
+        """As `expect`; measures how far over its limit it ran."""
+        told = self.expect(watch, "TIMED_OUT", when=when)
+        if isinstance(told, Answer):
+            watch.measure("over its limit", told.wall_seconds - seconds)
 
 
 @dataclass(slots=True)
@@ -99,6 +112,12 @@ class Ledger:
         call = server.executions.Execute.future(request, metadata=server.metadata, timeout=timeout)
         return Flight(ledger=self, call=call, token=token, request_id=request_id, endless=endless)
 
+    def begin_endless(
+        self, server: Serving, sandbox: str, *, seconds: float = 30, timeout: float = _CALL_SECONDS
+    ) -> Flight:
+        """Starts a program that runs until something ends it."""
+        return self.begin(server, sandbox, ENDLESS, seconds=seconds, endless=True, timeout=timeout)
+
     def answered(self, flight: Flight, told: Answer) -> None:
         """I1's ground, and I5: the answer is of this caller's program."""
         self.acknowledged[told.execution.id] = told.state
@@ -148,6 +167,11 @@ class Ledger:
             return bool(history(server, states=_LIVE))
         except grpc.RpcError:  # a store that has just been healed takes a moment
             return True
+
+
+def ending(told: Answer | grpc.RpcError) -> str:
+    """How it ended for its caller: SUCCEEDED, ABORTED ..., or the code of the call."""
+    return told.state if isinstance(told, Answer) else told.code().name
 
 
 def history(server: Serving, *, states: tuple[str, ...] = ()) -> list[execution_pb2.Execution]:

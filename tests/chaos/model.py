@@ -1,6 +1,8 @@
 """What a case of the fault matrix is, and what came of it."""
 
+import contextlib
 import math
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
@@ -57,6 +59,13 @@ class Watch:
     def measure(self, name: str, value: float) -> None:
         """One value of the figure called `name`."""
         self.figures.setdefault(name, []).append(value)
+
+    @contextlib.contextmanager
+    def timed(self, name: str) -> Iterator[None]:
+        """Measures the seconds that the block takes; nothing when it raises."""
+        started = time.monotonic()
+        yield
+        self.measure(name, time.monotonic() - started)
 
     def expect(self, holds: bool, otherwise: str) -> None:
         """Notes what went wrong; the case goes on."""

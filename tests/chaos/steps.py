@@ -59,9 +59,8 @@ def _killed_in_migration(watch: Watch) -> None:
             time.sleep(random.uniform(0, 0.2))
             child.send_signal(signal.SIGKILL)
             child.wait()
-            started = time.monotonic()
-            aside = asyncio.run(_opened(settings))
-            watch.measure("opens", since(started))
+            with watch.timed("opens"):
+                aside = asyncio.run(_opened(settings))
             watch.expect(not aside, f"set aside after a kill: {aside}")
 
 

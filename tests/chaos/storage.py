@@ -18,7 +18,7 @@ from sandboxd.store.errors import StoreFull, StoreUnavailable
 from sandboxd.store.executions import ExecutionFilter
 from sandboxd.store.records import ExecutionState
 from sandboxd.store.store import StoreSettings, open_store
-from tests.chaos.ledger import Ledger
+from tests.chaos.ledger import Ledger, ending, history
 from tests.chaos.model import Bar, Case, NotRun, Watch
 from tests.chaos.watching import checked_server, since, until
 from tests.store.examples import KEEP_ALL, an_execution, an_outcome
@@ -46,9 +46,8 @@ def _history_disk_full(watch: Watch) -> None:
             watch.expect(codes <= expected, f"with a full disk: {codes}")
             watch.expect("RESOURCE_EXHAUSTED" in codes, f"a full disk was not told: {codes}")
             filler.unlink()
-            freed = time.monotonic()
-            until(lambda: _told(watch, ledger, server, sandbox) == "SUCCEEDED", what="it works again")
-            watch.measure("recovered", since(freed))
+            with watch.timed("recovered"):
+                until(lambda: _told(watch, ledger, server, sandbox) == "SUCCEEDED", what="it works again")
         server.delete(sandbox)
 
 
@@ -63,14 +62,9 @@ def _fill(path: Path) -> None:
 
 def _told(watch: Watch, ledger: Ledger, server: Serving, sandbox: str) -> str:
     """State or code of a small execution, measured."""
-    asked = time.monotonic()
-    try:
+    with watch.timed("answered"):
         # Output, since small outcomes go into the room that the journal holds ready for them.
-        told = ledger.execute(server, sandbox, "print('y' * 500_000)").state
-    except grpc.RpcError as error:
-        told = error.code().name
-    watch.measure("answered", since(asked))
-    return told
+        return ending(ledger.begin(server, sandbox, "print('y' * 500_000)").answer())
 
 
 def _log_disk_full(watch: Watch) -> None:
@@ -97,9 +91,8 @@ def _workspace_full(watch: Watch) -> None:
     with checked_server(watch) as (server, ledger):
         sandbox = server.create()
         for _ in watch.rounds():
-            asked = time.monotonic()
-            told = ledger.execute(server, sandbox, fill)
-            watch.measure("answered", since(asked))
+            with watch.timed("answered"):
+                told = ledger.execute(server, sandbox, fill)
             said = f"{told.state} {told.result.failure.message}"
             watch.expect(told.state == "FAILED" and "No space left" in said, f"workspace full: {said}")
             freed = ledger.execute(server, sandbox, free).state
@@ -225,17 +218,14 @@ def _damaged_while_running(watch: Watch) -> None:
                 source.backup(copy)
             injury(replacement)
             replacement.rename(database)
-            damaged = time.monotonic()
-            until(lambda: _writes(ledger, server), what="history is written again")
-            watch.measure("healed", since(damaged))
+            with watch.timed("healed"):
+                until(lambda: _writes(ledger, server), what="history is written again")
             log.seek(0)
             watch.expect(b"store.database_set_aside" in log.read(), "the log does not tell of it")
             log.truncate(0)
 
 
 def _writes(ledger: Ledger, server: Serving) -> bool:
-    from tests.chaos.ledger import history
-
     try:
         done = ledger.quick(server, "1").execution.id
         return any(item.id == done for item in history(server))

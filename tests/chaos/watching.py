@@ -15,7 +15,6 @@ from tests.chaos.model import Watch
 from tests.support.leftovers import Leftovers, settled, wait_until
 from tests.support.serving import Serving, descendants, health_of, serving
 
-ENDLESS = "import time\nwhile True: time.sleep(0.05)"
 _PATIENCE_SECONDS = 60.0
 """How long to wait for what is far over its bar, so that the figure can be told."""
 
@@ -67,6 +66,16 @@ def is_serving(server: Serving) -> bool:
 def until(condition: Callable[[], bool], *, what: str, seconds: float = _PATIENCE_SECONDS) -> float:
     """Seconds until `condition` holds."""
     return wait_until(condition, seconds=seconds, what=what)
+
+
+def until_running(server: Serving, count: int) -> float:
+    """Seconds until exactly so many executions run."""
+    return until(lambda: running_count(server) == count, what=f"{count} run")
+
+
+def until_gone(pids: list[int]) -> float:
+    """Seconds until none of these processes is alive."""
+    return until(lambda: not any(alive(pid) for pid in pids), what=f"{len(pids)} processes are gone")
 
 
 def since(moment: float) -> float:

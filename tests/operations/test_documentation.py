@@ -9,18 +9,19 @@ import pytest
 from prometheus_client import CollectorRegistry
 from pydantic import BaseModel
 
-from sandboxd import settings
 from sandboxd.limits import DEFAULT_LIMITS, MAXIMUM_LIMITS, Limits
 from sandboxd.metrics.figures import Figures, Moment
+from sandboxd.settings import Settings
+from sandboxd.settings_tables import DatabaseSetting, QuotaSettings, SubjectSettings, TlsSettings
 
 TEXT = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
 ROWS: dict[str, str] = dict(re.findall(r"^\| `([A-Za-z_.]+)` \| (.*) \|$", TEXT, re.MULTILINE))
 _GROUPS: tuple[tuple[type[BaseModel], str], ...] = (
-    (settings.Settings, ""),
-    (settings.TlsSettings, "tls."),
-    (settings.SubjectSettings, "tls.subjects."),
-    (settings.QuotaSettings, "quotas."),
-    (settings.DatabaseSetting, "databases.NAME."),
+    (Settings, ""),
+    (TlsSettings, "tls."),
+    (SubjectSettings, "tls.subjects."),
+    (QuotaSettings, "quotas."),
+    (DatabaseSetting, "databases.NAME."),
 )
 _ELSEWHERE = {"quotas", "limits", "maximum_limits"}
 """Tables of settings that have rows of their own."""

@@ -16,9 +16,10 @@ from sandboxd.channel.values import Value
 from sandboxd.database.protocol import DatabaseSpec, RunStatement
 from sandboxd.database.schema import Table
 from sandboxd.database.worker.allowed import FunctionPolicy, postgres_functions
-from sandboxd.database.worker.parameters import Interval, JsonText, for_postgres, unpack
+from sandboxd.database.worker.parameters import Interval, JsonText, unpack
 from sandboxd.database.worker.planner import Plan
 from sandboxd.database.worker.postgres_errors import CONNECTION_FAULTS, refusal_of
+from sandboxd.database.worker.postgres_parameters import for_postgres
 from sandboxd.database.worker.postgres_role import check_role
 from sandboxd.database.worker.postgres_schema import read_functions, read_row_types, read_tables
 from sandboxd.database.worker.refusal import Layer, Reason, Refusal

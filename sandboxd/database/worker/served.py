@@ -8,12 +8,13 @@ from abc import ABC, abstractmethod
 from typing import Protocol
 
 from sandboxd.database import protocol
-from sandboxd.database.worker.parameters import for_sqlite, unpack
+from sandboxd.database.worker.parameters import unpack
 from sandboxd.database.worker.planner import Catalog, Plan, Planner, values_of
 from sandboxd.database.worker.postgres_engine import PostgresCatalog, PostgresDatabase
 from sandboxd.database.worker.refusal import Layer, Reason, Refusal
 from sandboxd.database.worker.results import RowCollector, Sink
 from sandboxd.database.worker.sqlite_engine import Run, SqliteDatabase
+from sandboxd.database.worker.sqlite_parameters import for_sqlite
 
 _PARSE_CPU_SECONDS = 0.4
 """CPU time for parsing one statement. The kernel ends the process at it: a parser cannot refuse a signal

@@ -14,12 +14,13 @@ from sandboxd.channel import debug
 from sandboxd.guest.debug.evaluation import EvaluationTimedOut, bind, is_expression, run_in_frame
 from sandboxd.guest.debug.frames import FrameState
 from sandboxd.guest.debug.judge import BadExpression, Undecided, judge, parse_expression
+from sandboxd.guest.debug.layouts import type_name
 from sandboxd.guest.debug.past import Past
 from sandboxd.guest.debug.recorder import Recorder
 from sandboxd.guest.debug.show import read_value, show, show_plain
 from sandboxd.guest.debug.stop_report import failure, plain_variable
 from sandboxd.guest.debug.trace import Trace
-from sandboxd.guest.debug.values import exception_summary, type_name
+from sandboxd.guest.debug.values import exception_summary
 from sandboxd.guest.debug.wire import bytes_field
 
 _exit = os._exit

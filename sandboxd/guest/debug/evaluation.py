@@ -10,8 +10,8 @@ from contextlib import contextmanager, redirect_stdout
 from io import StringIO
 from typing import Any
 
+from sandboxd.guest.debug.layouts import type_name
 from sandboxd.guest.debug.show import show
-from sandboxd.guest.debug.values import type_name
 
 _MAX_OUTPUT = 64 * 1024
 _RUN_NAME = "<evaluation>"

@@ -1,8 +1,6 @@
-"""Pictures of objects as `DebugValue` bytes, made without running a line of user code.
+"""Pictures of objects as `DebugValue` bytes: bounded, and made without running a line of user code.
 
-Types are told apart by identity, attributes are read through the interpreter's own descriptors, and every
-picture is bounded: `getattr`, `isinstance`, `repr`, `==` and iteration of a user's class could all run,
-hang or change the program.
+Neither `repr` nor `==` of a user's class is called, and its parts are read as `layouts` does.
 """
 
 import collections
@@ -10,23 +8,20 @@ import struct
 import types
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any, cast
 
+from sandboxd.guest.debug.layouts import Layout, Reader, first, type_name
 from sandboxd.guest.debug.libraries import library_summary
 from sandboxd.guest.debug.wire import bytes_field, number_field, text_field, varint, zigzag
 
 _DOUBLE = struct.Struct("<d")
-_mro_of = cast("Callable[[type], tuple[type, ...]]", type.__dict__["__mro__"].__get__)
-_dict_of_type = cast("Callable[[type], Any]", type.__dict__["__dict__"].__get__)
-_flags_of_type = cast("Callable[[type], int]", type.__dict__["__flags__"].__get__)
-_name_of_type = cast("Callable[[type], str]", type.__dict__["__name__"].__get__)
 _args_of_exception = BaseException.__dict__["args"].__get__
 
 SHAPE_LIST, SHAPE_TUPLE, SHAPE_SET, SHAPE_MAPPING, SHAPE_INSTANCE = 1, 2, 3, 4, 5
 NONE = b"\x08\x01"
 TRUE = b"\x10\x01"
 FALSE = b"\x10\x00"
+_ALL = slice(None)
 _INT64 = 1 << 63
 _LARGE_INT_BITS = 1024
 _MAX_CACHED_TYPES = 4096
@@ -62,60 +57,12 @@ class ValueLimits:
     max_variables: int = 200
 
 
-def mro(cls: type) -> tuple[type, ...]:
-    """The classes of `cls` in order, without asking its metaclass."""
-    return _mro_of(cls)
-
-
-def type_name(cls: type) -> str:
-    """The name of `cls`, without asking its metaclass."""
-    return _name_of_type(cls)
-
-
-class _Layout:
-    """Where instances of a type keep their attributes; found once a type."""
-
-    __slots__ = ("base", "cls", "dict_getter", "is_class", "is_exception", "slots")
-
-    def __init__(self, cls: type) -> None:
-        self.cls = cls
-        self.dict_getter: Callable[[Any], Any] | None = None
-        self.slots: list[tuple[str, Callable[[Any], Any]]] = []
-        self.base: type | None = None
-        self.is_class = self.is_exception = False
-        for parent in mro(cls):
-            self._add(parent)
-
-    def _add(self, parent: type) -> None:
-        if parent is type:
-            self.is_class = True
-        elif parent is BaseException:
-            self.is_exception = True
-        elif self.base is None and id(parent) in _KNOWN_BASES:
-            self.base = parent
-        if not _flags_of_type(parent) & _HEAP_TYPE:
-            return
-        for name, item in _dict_of_type(parent).items():
-            kind = type(item)
-            if kind is types.GetSetDescriptorType and name == "__dict__":
-                self.dict_getter = self.dict_getter or item.__get__
-            elif kind is types.MemberDescriptorType:
-                self.slots.append((name, item.__get__))
-
-
-_HEAP_TYPE = 1 << 9
-"""Py_TPFLAGS_HEAPTYPE, Include/object.h."""
-_KNOWN_BASES = frozenset(
-    map(id, (list, tuple, dict, set, frozenset, str, int, float, bytes, collections.deque))
-)
-
-
 class Renderer:
     """Renders objects within limits; one a debug run, used by one thread at a time."""
 
     def __init__(self, limits: ValueLimits) -> None:
         self._limits = limits
-        self._layouts: dict[int, _Layout] = {}
+        self._layouts: dict[int, Layout] = {}
         self._numbers: dict[int, int] = {}
         self._last_number = 0
         self._nodes_left = 0
@@ -163,12 +110,12 @@ class Renderer:
         """The builtin container or scalar that `cls` extends, or None."""
         return self._layout(cls).base
 
-    def _layout(self, cls: type) -> _Layout:
+    def _layout(self, cls: type) -> Layout:
         layout = self._layouts.get(id(cls))
         if layout is None:
             if len(self._layouts) >= _MAX_CACHED_TYPES:
                 self._layouts.clear()
-            layout = self._layouts[id(cls)] = _Layout(cls)
+            layout = self._layouts[id(cls)] = Layout(cls)
         return layout
 
     def _node(self, value: Any, depth: int) -> bytes:
@@ -212,15 +159,15 @@ class Renderer:
             return self._instance(value, layout, depth)
         return text_field(8, type_name(cls)) + self._tail(type_name(cls), 0, value)
 
-    def _extended(self, value: Any, layout: _Layout, depth: int) -> bytes:
+    def _extended(self, value: Any, layout: Layout, depth: int) -> bytes:
         base = cast("Any", layout.base)
         name = type_name(layout.cls)
         if id(base) in _SEQUENCES:
             self._seen.add(id(value))
-            return self._sequence(_Reader(base, value), _SEQUENCES[id(base)][0], name, depth, value)
+            return self._sequence(Reader(base, value), _SEQUENCES[id(base)][0], name, depth, value)
         if base is dict:
             self._seen.add(id(value))
-            return self._mapping(_Reader(dict, value), name, depth, value)
+            return self._mapping(Reader(dict, value), name, depth, value)
         plain = {
             int: lambda: self._int(int.__int__(value)),
             float: lambda: b"\x21" + _DOUBLE.pack(float.__float__(value)),
@@ -262,7 +209,7 @@ class Renderer:
         out = [b"\x08", varint(shape)]
         total, shown = len(parts), 0
         if depth > 0:
-            for item in _first(parts, self._limits.max_items):
+            for item in first(parts, self._limits.max_items):
                 if self._nodes_left <= 0:
                     break
                 out.append(bytes_field(2, self._node(item, depth - 1)))
@@ -274,7 +221,7 @@ class Renderer:
         out = [b"\x08", varint(SHAPE_MAPPING)]
         total, shown = len(parts), 0
         if depth > 0:
-            for key, item in _first(parts.items(), self._limits.max_items):
+            for key, item in first(parts.items(), self._limits.max_items):
                 if self._nodes_left <= 1:
                     break
                 out.append(bytes_field(3, self._node(key, 1)))
@@ -283,7 +230,7 @@ class Renderer:
         length = total if shown < total else 0
         return bytes_field(7, b"".join(out)) + self._tail(name, length, value)
 
-    def _instance(self, value: Any, layout: _Layout, depth: int) -> bytes:
+    def _instance(self, value: Any, layout: Layout, depth: int) -> bytes:
         out = [b"\x08", varint(SHAPE_INSTANCE)]
         attributes = self.attributes(value) or {}
         total = len(attributes) + len(layout.slots)
@@ -300,7 +247,7 @@ class Renderer:
     def _parts(
         self, attributes: dict[Any, Any], slots: list[tuple[str, Callable[[Any], Any]]], value: Any
     ) -> Iterable[tuple[str, Any]]:
-        for name, item in _first(attributes.items(), self._limits.max_items):
+        for name, item in first(attributes.items(), self._limits.max_items):
             if type(name) is str:
                 yield name, item
         for name, reader in slots:
@@ -319,36 +266,6 @@ class Renderer:
             else:
                 shown.append(type_name(type(argument)))
         return ", ".join(shown)
-
-
-_ALL = slice(None)
-
-
-class _Reader:
-    """The builtin part of an instance of a user's subclass, read through the builtin's own methods."""
-
-    __slots__ = ("_base", "_value")
-
-    def __init__(self, base: Any, value: Any) -> None:
-        self._base = base
-        self._value = value
-
-    def __len__(self) -> int:
-        return int(self._base.__len__(self._value))
-
-    def __iter__(self) -> Any:
-        return self._base.__iter__(self._value)
-
-    def items(self) -> Any:
-        return self._base.items(self._value)
-
-
-def _first(parts: Iterable[Any], count: int) -> list[Any]:
-    """The first parts; fewer when another thread changes the container meanwhile."""
-    try:
-        return list(islice(parts, count))
-    except RuntimeError:
-        return []
 
 
 def exception_summary(error: BaseException) -> str:

@@ -14,8 +14,9 @@ from sandboxd.errors import Denied, InvalidArgument
 from sandboxd.executions.model import ExecutionKind
 from sandboxd.limits import DEFAULT_LIMITS, MAXIMUM_LIMITS
 from sandboxd.policy import ALLOWED_MODULES
-from sandboxd.rpc import paging, requests
-from sandboxd.rpc.requests import Defaults, Target
+from sandboxd.rpc import paging, requests, sandbox_requests
+from sandboxd.rpc.requests import Target
+from sandboxd.rpc.sandbox_requests import Defaults
 
 _DEFAULTS = Defaults(limits=DEFAULT_LIMITS, maximum=MAXIMUM_LIMITS, allowed_modules=ALLOWED_MODULES)
 _INTEGERS = [name for name in DEFAULT_LIMITS.__dataclass_fields__ if not name.endswith("timeout")]
@@ -24,10 +25,10 @@ _INTEGERS = [name for name in DEFAULT_LIMITS.__dataclass_fields__ if not name.en
 @pytest.mark.parametrize("name", _INTEGERS)
 def test_a_limit_is_taken_up_to_its_ceiling_and_refused_above(name: str) -> None:
     most = getattr(MAXIMUM_LIMITS, name)
-    assert getattr(requests.limits(sandbox_pb2.Limits(**{name: most}), _DEFAULTS), name) == most
+    assert getattr(sandbox_requests.limits(sandbox_pb2.Limits(**{name: most}), _DEFAULTS), name) == most
     for value in (most + 1, -1):
         with pytest.raises(InvalidArgument) as refused:
-            requests.limits(sandbox_pb2.Limits(**{name: value}), _DEFAULTS)
+            sandbox_requests.limits(sandbox_pb2.Limits(**{name: value}), _DEFAULTS)
         assert refused.value.field == f"spec.limits.{name}"
         assert f"{value} was sent" in refused.value.problem
         assert str(most) in refused.value.problem
@@ -41,14 +42,14 @@ def test_a_limit_is_taken_up_to_its_ceiling_and_refused_above(name: str) -> None
 def test_a_duration_out_of_range_is_refused(name: str, seconds: int, nanos: int) -> None:
     message = sandbox_pb2.Limits(**{name: duration_pb2.Duration(seconds=seconds, nanos=nanos)})
     with pytest.raises(InvalidArgument) as refused:
-        requests.limits(message, _DEFAULTS)
+        sandbox_requests.limits(message, _DEFAULTS)
     assert refused.value.field == f"spec.limits.{name}"
 
 
 @pytest.mark.parametrize("value", [42, -1, 2**31 - 1])
 def test_an_unknown_enum_value_is_refused(value: int) -> None:
     with pytest.raises(InvalidArgument) as refused:
-        requests.language_policy(sandbox_pb2.LanguagePolicy(mode=value), _DEFAULTS)  # type: ignore[arg-type]
+        sandbox_requests.language_policy(sandbox_pb2.LanguagePolicy(mode=value), _DEFAULTS)  # type: ignore[arg-type]
     assert str(value) in refused.value.problem
 
 
@@ -70,7 +71,7 @@ def test_language_rules_that_make_no_sense_are_refused(
     policy: sandbox_pb2.LanguagePolicy, field: str
 ) -> None:
     with pytest.raises(InvalidArgument) as refused:
-        requests.language_policy(policy, _DEFAULTS)
+        sandbox_requests.language_policy(policy, _DEFAULTS)
     assert refused.value.field == f"spec.language_policy.{field}"
 
 
@@ -132,7 +133,7 @@ def test_inputs_are_checked_one_by_one(inputs: list[execution_pb2.InputVariable]
 def test_databases_that_are_not_configured_cannot_be_granted() -> None:
     spec = sandbox_pb2.SandboxSpec(database_grants=[sandbox_pb2.DatabaseGrant(database="secret")])
     with pytest.raises((InvalidArgument, Denied)):
-        requests.spec(spec, _DEFAULTS)
+        sandbox_requests.spec(spec, _DEFAULTS)
 
 
 @given(st.binary(max_size=300))
@@ -143,7 +144,7 @@ def test_any_specification_is_read_or_refused(data: bytes) -> None:
     except DecodeError:  # what is no message never gets here
         return
     try:
-        spec = requests.spec(message, _DEFAULTS)
+        spec = sandbox_requests.spec(message, _DEFAULTS)
     except (InvalidArgument, Denied):
         return
     assert timedelta(0) < spec.limits.execution_timeout <= MAXIMUM_LIMITS.execution_timeout
