@@ -5,6 +5,10 @@ import time
 from collections.abc import Callable
 
 
+def _nothing() -> None:
+    """In place of what a run that is over would do."""
+
+
 class RunClock:
     """Calls `expire` when the time that was not held has passed."""
 
@@ -39,8 +43,13 @@ class RunClock:
         if self._holds == 0 and self._timer is None:
             self.start()
 
+    def end(self) -> None:
+        """Nothing expires any more, and what would have been told is let go."""
+        self.stop()
+        self._expire = _nothing
+
     def stop(self) -> None:
-        """Nothing expires any more."""
+        """Nothing expires until the next start."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

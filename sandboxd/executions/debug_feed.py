@@ -114,6 +114,7 @@ class DebugFeed:
         self._pause_timer: asyncio.TimerHandle | None = None
         self._written: dict[OutputStream, int] = {"stdout": 0, "stderr": 0}
         self._ended = False
+        self._abandoned = False
         self._evaluation: tuple[int, asyncio.Future[bool]] | None = None
         """The one that the guest was asked for last: whether it wants a copy to answer."""
 
@@ -155,6 +156,7 @@ class DebugFeed:
         if self._pause_timer is not None:
             self._pause_timer.cancel()
         self._put(FeedEnded(), 0)
+        self._run = None
 
     def _take_answer(self, message: CommandDone) -> None:
         wants_copy = message.kind == "copy_wanted"
@@ -190,6 +192,8 @@ class DebugFeed:
             self._run.stop(_CANCELLED)
 
     def _put(self, item: FeedItem, size: int) -> None:
+        if self._abandoned:
+            return
         self._items.append((item, size))
         self._unread_bytes += size
         if self._unread_bytes > _FULL_BYTES:
@@ -260,6 +264,7 @@ class DebugFeed:
 
     def abandon(self) -> None:
         """Nobody reads any more: nothing is kept and the guest need not wait."""
+        self._abandoned = True
         self._items.clear()
         self._unread_bytes = 0
         if self._waiting_since:

@@ -34,3 +34,4 @@ class Escalation:
         """The run is over: no further signal."""
         for timer in self._timers:
             timer.cancel()
+        self._timers.clear()

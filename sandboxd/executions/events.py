@@ -83,7 +83,7 @@ class EventLog:
 
     def __init__(self, *, budget_bytes: int) -> None:
         self._events: list[Event] = []
-        self._room = budget_bytes
+        self._budget = self._room = budget_bytes
         self._taken = 0
         """Highest sequence any reader has; later events may still be merged."""
         self._changed: asyncio.Event = asyncio.Event()
@@ -95,6 +95,11 @@ class EventLog:
     def last_sequence(self) -> int:
         """Sequence of the last event; 0 before the first."""
         return len(self._events)
+
+    @property
+    def kept_bytes(self) -> int:
+        """What the events take, roughly."""
+        return self._budget - self._room
 
     def add(self, body: Queued | Started) -> None:
         """An event that is always kept."""

@@ -4,21 +4,18 @@ Nothing is acknowledged before the store has it; a request id stands for one exe
 store keeps it.
 """
 
-from collections import OrderedDict, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from sandboxd.errors import RequestIdReused
 from sandboxd.executions import records
 from sandboxd.executions.live import LiveExecution
 from sandboxd.executions.model import Execution, ExecutionKind, ExecutionRequest
+from sandboxd.executions.recent import RecentExecutions
 from sandboxd.sandboxes.sandbox import Sandbox
 from sandboxd.store import executions as stored
 from sandboxd.store.errors import StoreFull, StoreUnavailable
 from sandboxd.store.executions import ExecutionFilter
 from sandboxd.store.records import Duplicate, ExecutionSummary
-
-_MAX_EXECUTIONS = 200
-_MAX_BYTES = 32 * 1024 * 1024
 
 
 class ExecutionHistory:
@@ -26,8 +23,7 @@ class ExecutionHistory:
 
     def __init__(self, store: stored.ExecutionHistory) -> None:
         self._store = store
-        self._of_owner: dict[str, OrderedDict[str, LiveExecution]] = defaultdict(OrderedDict)
-        self._bytes: dict[str, int] = defaultdict(int)
+        self._recent = RecentExecutions()
         self._by_request: dict[tuple[str, str], tuple[LiveExecution, bytes]] = {}
 
     # --- from begin to finish --------------------------------------------------------------------
@@ -59,13 +55,11 @@ class ExecutionHistory:
         fingerprint = _fingerprint(request, execution.sandbox_id) if request.request_id else None
         begun = await self._store.begin(records.begun(execution, request_fingerprint=fingerprint))
         if isinstance(begun, Duplicate):
-            kept = self._of_owner[execution.owner].get(begun.record.id)
+            kept = self._recent.get(begun.record.id, owner=execution.owner)
             return kept or LiveExecution.of_the_past(records.from_record(begun.record))
-        self._of_owner[execution.owner][execution.id] = live
-        self._bytes[execution.owner] += live.stored_bytes
         if fingerprint is not None:
             self._by_request[execution.owner, request.request_id] = (live, fingerprint)
-        self._trim(execution.owner)
+        self._forget(self._recent.add(live))
         return live
 
     def started(self, live: LiveExecution) -> None:
@@ -85,26 +79,21 @@ class ExecutionHistory:
         except (StoreFull, StoreUnavailable) as error:
             live.refused = error
         finally:
-            self._bytes[execution.owner] += live.finish()
-            self._trim(execution.owner)
+            live.finish()
+            self._forget(self._recent.grown(live))
 
     async def _withdraw(self, live: LiveExecution) -> None:
         """Nothing ran and the caller is told so: a retry with the same request id may run."""
         execution = live.execution
         self._by_request.pop((execution.owner, execution.request.request_id), None)
-        self._of_owner[execution.owner].pop(execution.id, None)
+        self._recent.remove(live)
         await self._store.withdraw(execution.id)
 
     # --- looking back ----------------------------------------------------------------------------
 
     def live(self, *, owner: str | None, execution_id: str) -> LiveExecution | None:
         """The execution, if it is this owner's and in memory; an owner of None is an admin, who sees all."""
-        owners = list(self._of_owner) if owner is None else [owner]
-        for name in owners:
-            live = self._of_owner[name].get(execution_id) if name in self._of_owner else None
-            if live is not None:
-                return live
-        return None
+        return self._recent.get(execution_id, owner=owner)
 
     async def get(self, *, owner: str | None, execution_id: str) -> LiveExecution:
         """The execution, if it is this owner's; raises `ExecutionNotFound`."""
@@ -134,18 +123,11 @@ class ExecutionHistory:
 
     def everyone(self) -> Iterator[LiveExecution]:
         """All executions that are in memory."""
-        for executions in self._of_owner.values():
-            yield from executions.values()
+        return iter(self._recent)
 
-    def _trim(self, owner: str) -> None:
-        executions = self._of_owner[owner]
-        while len(executions) > _MAX_EXECUTIONS or self._bytes[owner] > _MAX_BYTES:
-            oldest = next((live for live in executions.values() if live.done), None)
-            if oldest is None or len(executions) == 1:
-                return
-            del executions[oldest.execution.id]
-            self._by_request.pop((owner, oldest.execution.request.request_id), None)
-            self._bytes[owner] -= oldest.stored_bytes
+    def _forget(self, gone: Iterable[LiveExecution]) -> None:
+        for live in gone:
+            self._by_request.pop((live.execution.owner, live.execution.request.request_id), None)
 
 
 def _fingerprint(request: ExecutionRequest, sandbox_id: str) -> bytes:

@@ -39,8 +39,8 @@ class LiveExecution:
 
     @property
     def stored_bytes(self) -> int:
-        """What it takes in the history, roughly."""
-        return len(self.execution.request.code) + self._result_bytes
+        """What it takes in memory, roughly."""
+        return len(self.execution.request.code) + self._result_bytes + self.events.kept_bytes
 
     @classmethod
     def of_the_past(cls, execution: Execution) -> "LiveExecution":
@@ -64,8 +64,8 @@ class LiveExecution:
         """Waits for the result."""
         await self._finished.wait()
 
-    def finish(self) -> int:
-        """Everything is in place: wakes who waits. Returns the bytes that the result takes."""
+    def finish(self) -> None:
+        """Everything is in place: wakes who waits."""
         result = self.execution.result
         if result is not None:
             value = len(msgspec.msgpack.encode(result.value)) if result.value is not None else 0
@@ -73,5 +73,5 @@ class LiveExecution:
             self._result_bytes = value + logs + len(result.stdout.data) + len(result.stderr.data)
         self.events.end()
         self.execution.last_sequence = self.events.last_sequence
+        self.run = None  # it holds all of the output once more
         self._finished.set()
-        return self._result_bytes

@@ -139,7 +139,7 @@ class GuestRun:
             guest.kill(CANCEL)
             raise
         finally:
-            self._clock.stop()
+            self._clock.end()
             self._escalation.finish()
             guest.listen(None)
             for task in self._calls:

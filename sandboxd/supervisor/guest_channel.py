@@ -22,6 +22,10 @@ MessageTaker: TypeAlias = Callable[[GuestMessage], None]
 """Takes a decoded message; `ChannelBroken` ends the guest."""
 
 
+def _nobody(*_: object) -> None:
+    """In place of a guest that has ended: what refers back to it would keep both until a full collection."""
+
+
 class GuestChannel:
     """Owns the socket. `fail` is told why the guest must end, `ended` that it writes no more."""
 
@@ -133,8 +137,9 @@ class GuestChannel:
         self._loop.remove_writer(self.end.fileno())
 
     def close(self) -> None:
-        """Gives the socket back; harmless when it was done."""
+        """Gives the socket back, and forgets who listened; harmless when it was done."""
         self.pause()
+        self._take = self._fail = self._ended = _nobody
         if self.end.fileno() >= 0:
             self._loop.remove_writer(self.end.fileno())
             self.end.close()

@@ -22,7 +22,7 @@ from sandboxd.supervisor.guest_exit import (
     OutputStream,
     status_of_unreaped,
 )
-from sandboxd.supervisor.handshake import Handshake
+from sandboxd.supervisor.handshake import Handshake, refuse
 from sandboxd.supervisor.output_pipes import OutputPipes
 
 _REAP_REPORT_SECONDS = 2.0
@@ -75,7 +75,7 @@ class GuestProcess:
         self._on_gone: list[Callable[[GuestProcess], None]] = []
         if copy_of:
             self._channel.max_frame_bytes = copy_of._channel.max_frame_bytes
-        self._handshake = Handshake(self, self._channel)
+        self._greeted = Handshake(self, self._channel).over
 
     # --- life ------------------------------------------------------------------------------------
 
@@ -104,12 +104,12 @@ class GuestProcess:
 
     def _measure_base(self) -> None:
         """Once it has greeted and is known: which of the two comes first is open."""
-        if not self.copy_of and self.pid > 0 and self._handshake.over.done():
+        if not self.copy_of and self.pid > 0 and self._greeted.done():
             self.base_anonymous_bytes = pidfds.anonymous_bytes(self.pid)
 
     async def ready(self) -> None:
         """Waits for the greeting; `GuestSetupFailed` when a step failed, and the guest is gone."""
-        await asyncio.shield(self._handshake.over)
+        await asyncio.shield(self._greeted)
 
     def greeted(self) -> None:
         """Its greeting was right: what else it says is for whoever listens."""
@@ -256,7 +256,7 @@ class GuestProcess:
             self._killed_for = self._killed_for or ZYGOTE_DIED
         group = self.cgroup
         oom = not self._killed_for and self._status in _KILLED_STATUSES and self.family.claim_oom_kill()
-        self._handshake.fail("start", "the guest died before it was ready")
+        refuse(self._greeted, "start", "the guest died before it was ready")
         self._close()
         self.exited.set_result(
             GuestExit(
@@ -269,6 +269,7 @@ class GuestProcess:
         )
         for callback in self._on_gone:
             callback(self)
+        self._on_gone.clear()
         self.family.leave(self)
 
     def _close(self) -> None:

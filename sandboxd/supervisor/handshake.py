@@ -15,6 +15,13 @@ if TYPE_CHECKING:
     from sandboxd.supervisor.guest_process import GuestProcess
 
 
+def refuse(over: asyncio.Future[None], step: str, problem: str) -> None:
+    """The guest will not be ready; harmless when it was."""
+    if not over.done():
+        over.set_exception(GuestSetupFailed(step=step, problem=problem))
+        over.exception()  # whoever waits sees it; nobody may be waiting
+
+
 class Handshake:
     """Reads one guest's channel until it has greeted; `over` resolves then, or is its `GuestSetupFailed`."""
 
@@ -25,12 +32,6 @@ class Handshake:
         if guest.copy_of:
             greetings.ask_for_sender(channel.end)
         channel.read(self._greet, readable=self._readable)
-
-    def fail(self, step: str, problem: str) -> None:
-        """It will not be ready; harmless when it was."""
-        if not self.over.done():
-            self.over.set_exception(GuestSetupFailed(step=step, problem=problem))
-            self.over.exception()  # whoever waits sees it; nobody may be waiting
 
     def _readable(self) -> None:
         greeting = greetings.receive(self._channel.end, SETUP_FRAME_BYTES)
@@ -84,5 +85,5 @@ class Handshake:
         return isinstance(message, Ready) and message.fork_gate == (guest.gate is not None)
 
     def _not_ready(self, step: str, problem: str) -> None:
-        self.fail(step, problem)
+        refuse(self.over, step, problem)
         self._guest.kill(f"set-up failed at {step}")

@@ -15,6 +15,10 @@ OutputTaker: TypeAlias = Callable[[OutputStream, bytes], bool]
 """Takes what was written; False when nobody wanted it."""
 
 
+def _nobody(_stream: OutputStream, _data: bytes) -> bool:
+    return False
+
+
 class OutputPipes:
     """Owns the reading ends of both pipes."""
 
@@ -47,8 +51,9 @@ class OutputPipes:
                 pass
 
     def close(self) -> None:
-        """Gives both descriptors back."""
+        """Gives both descriptors back, and forgets who took what came."""
         self.pause()
+        self._take = _nobody
         for stream, descriptor in self._descriptors.items():
             if descriptor >= 0:
                 os.close(descriptor)
