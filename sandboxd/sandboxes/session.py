@@ -142,6 +142,8 @@ class Session:
         copy = await self._supervisor.copy(state.guest)
         try:
             await self._restore(copy, self.directory)
+            if self.states.has_ended():
+                raise SandboxDeleted()
         except BaseException:
             copy.kill("could not be restored")
             raise
