@@ -19,6 +19,8 @@ from sandboxd.store.records import Duplicate, ExecutionSummary
 
 _MAX_EXECUTIONS = 200
 _MAX_BYTES = 32 * 1024 * 1024
+_MOST_PAGE_BYTES = 16 * 1024 * 1024
+"""Of whole executions in one page: an answer is built in memory and has a largest size."""
 
 
 class ExecutionHistory:
@@ -118,7 +120,12 @@ class ExecutionHistory:
         self, wanted: ExecutionFilter, *, page_size: int, page_token: str, full: bool
     ) -> tuple[list[Execution], str]:
         """A page, newest first, and the token of the next."""
-        page = await self._store.list(wanted, page_size=page_size, page_token=page_token)
+        page = await self._store.list(
+            wanted,
+            page_size=page_size,
+            page_token=page_token,
+            most_bytes=_MOST_PAGE_BYTES if full else None,
+        )
         if not full:
             return [self._as_listed(item) for item in page.executions], page.next_page_token
         found = [
