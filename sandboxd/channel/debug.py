@@ -4,6 +4,8 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
+from sandboxd.channel.values import SmallCount
+
 
 class _DebugMessage(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Base of every message: a tagged map without unknown fields."""
@@ -204,7 +206,7 @@ class DebugSteps(_DebugMessage, frozen=True, tag="debug_steps"):
 
     run_id: int
     payloads: list[bytes]
-    step_count: int
+    step_count: SmallCount
     full: bool = False
 
 

@@ -4,8 +4,8 @@ Arrays instead of maps keep them small; every container says how much there was 
 was left out is visible.
 """
 
-from collections.abc import Iterable
-from typing import Annotated, TypeAlias
+from collections.abc import Callable, Iterable
+from typing import Annotated, Any, TypeAlias
 
 import msgspec
 
@@ -23,7 +23,7 @@ MAX_WIRE_DEPTH = 88
 with its execution and its result comes before the value."""
 
 
-class _Node(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+class _Node(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False):
     """Base of every value: a tagged array."""
 
 
@@ -286,30 +286,32 @@ Value: TypeAlias = (
 
 def deeper_than(value: Value, levels: int) -> bool:
     """Whether `value` becomes more than `levels` messages inside each other on the wire."""
-    inner = _inner(value)
+    inner = _INNER.get(type(value))
     if inner is None:
         return False
-    taken, items = inner
-    return levels < taken or any(deeper_than(item, levels - taken) for item in items)
+    taken, parts = inner
+    left = levels - taken
+    # Most parts are plain, and there may be millions of them.
+    return left < 0 or any(type(part) in _INNER and deeper_than(part, left) for part in parts(value))
 
 
-def _inner(value: Value) -> tuple[int, Iterable[Value]] | None:
-    """The levels that a container takes and what it holds; None for a value without parts."""
-    match value:
-        case ListValue() | TupleValue() | SetValue():
-            return 2, value.items
-        case RecordValue():
-            return 3, (item for _, item in value.fields)
-        case MapValue():
-            return 3, (item for entry in value.entries for item in entry)
-        case ArrayValue():
-            return 4, _mixed([value.values])
-        case TableValue():
-            return 5, _mixed([column.values for column in (*value.columns, value.index) if column])
-        case SeriesValue():
-            return 5, _mixed([column.values for column in (value.column, value.index) if column])
-    return None
+def _items(value: ListValue | TupleValue | SetValue) -> Iterable[Value]:
+    return value.items
 
 
-def _mixed(columns: list[Column]) -> Iterable[Value]:
-    return (item for column in columns if isinstance(column, ValueColumn) for item in column.values)
+def _mixed(columns: Iterable[NamedColumn | ArrayValue | None]) -> Iterable[Value]:
+    found = [column.values for column in columns if column is not None]
+    return (item for column in found if isinstance(column, ValueColumn) for item in column.values)
+
+
+_INNER: dict[type, tuple[int, Callable[[Any], Iterable[Value]]]] = {
+    ListValue: (2, _items),
+    TupleValue: (2, _items),
+    SetValue: (2, _items),
+    RecordValue: (3, lambda value: (item for _, item in value.fields)),
+    MapValue: (3, lambda value: (item for entry in value.entries for item in entry)),
+    ArrayValue: (4, lambda value: _mixed([value])),
+    TableValue: (5, lambda value: _mixed([*value.columns, value.index])),
+    SeriesValue: (5, lambda value: _mixed([value.column, value.index])),
+}
+"""The levels that a container takes, and what it holds; other values have no parts."""

@@ -7,7 +7,6 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from typing import Protocol
 
 from sandboxd.channel.debug import (
@@ -21,7 +20,9 @@ from sandboxd.channel.debug import (
     DebugStopped,
     EvaluateInFrame,
 )
+from sandboxd.channel.framing import ChannelBroken
 from sandboxd.channel.messages import GuestMessage, Inspected, LogEntry
+from sandboxd.executions.debug_items import FeedEnded, FeedItem, Wrote, held_bytes
 from sandboxd.executions.events import EventLog
 from sandboxd.limits import MIB
 from sandboxd.supervisor.guest_exit import OutputStream
@@ -29,39 +30,14 @@ from sandboxd.supervisor.guest_exit import OutputStream
 _FULL_BYTES = 8 * MIB
 """Unread steps at which the guest has to wait for the reader."""
 _GO_ON_BYTES = 2 * MIB
-_ITEM_COST_BYTES = 64
+_MOST_UNREAD_BYTES = 64 * MIB
+"""Of output and log. Reached only where the guest does not wait: by what it prints, and after it has waited
+too long."""
 _LONGEST_WAITS_SECONDS = 30.0
 _MAX_STREAMED_BYTES = 2048 * MIB
 _MAX_SUMMARY_BYTES = 64 * 1024
 _CANCELLED = "cancelled"
 """`run.CANCEL`, which imports this module."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wrote:
-    """Bytes on a stream at `offset`."""
-
-    stream: OutputStream
-    data: bytes
-    offset: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FeedEnded:
-    """The execution is over; its result is in place."""
-
-
-FeedItem = (
-    DebugStarted
-    | DebugSteps
-    | DebugStopped
-    | DebugLogpoint
-    | CommandDone
-    | Wrote
-    | LogEntry
-    | Inspected
-    | FeedEnded
-)
 
 
 class RunControl(Protocol):
@@ -97,6 +73,8 @@ class DebugFeed:
         """`DebugSummary` bytes; empty when the guest did not live to send it."""
         self.left_out_steps = 0
         """Steps not streamed because the reader was too slow."""
+        self.left_out_entries = 0
+        """Pieces of output, log entries and logpoints not streamed, for the same reason."""
         self.streamed_steps = 0
         self.stopped = False
         """The program is held at a stop."""
@@ -135,18 +113,20 @@ class DebugFeed:
                 self.summary = summary[:_MAX_SUMMARY_BYTES]
             case CommandDone():
                 self._take_answer(message)
-            case DebugStarted() | DebugLogpoint():
-                self._put(message, _ITEM_COST_BYTES)
+            case DebugLogpoint():
+                self._put_if_room(message)
+            case DebugStarted():
+                self._put_or_break(message)
 
     def wrote(self, stream: OutputStream, data: bytes) -> None:
-        """Output of user code."""
+        """Output of user code. What is left out shows as a gap before the next offset."""
         offset = self._written[stream]
         self._written[stream] += len(data)
-        self._put(Wrote(stream=stream, data=data, offset=offset), len(data))
+        self._put_if_room(Wrote(stream=stream, data=data, offset=offset))
 
     def logged(self, entry: LogEntry | Inspected) -> None:
         """An entry of the debug log."""
-        self._put(entry, _ITEM_COST_BYTES)
+        self._put_if_room(entry)
 
     def end(self) -> None:
         """The result is in place."""
@@ -155,7 +135,7 @@ class DebugFeed:
             self._evaluation[1].set_result(False)
         if self._pause_timer is not None:
             self._pause_timer.cancel()
-        self._put(FeedEnded(), 0)
+        self._put(FeedEnded())
         self._run = None
 
     def _take_answer(self, message: CommandDone) -> None:
@@ -164,17 +144,17 @@ class DebugFeed:
         if waiting is not None and message.command_id == waiting[0] and not waiting[1].done():
             waiting[1].set_result(wants_copy)
         if not wants_copy:
-            self._put(message, len(message.payload))
+            self._put_or_break(message)
 
     def _take_steps(self, message: DebugSteps) -> None:
         size = sum(map(len, message.payloads))
         self._streamed_bytes += size
         gave_up = self._waited_seconds > _LONGEST_WAITS_SECONDS and self._unread_bytes > _FULL_BYTES
         if gave_up or self._streamed_bytes > _MAX_STREAMED_BYTES:
-            self.left_out_steps += max(message.step_count, 0)
+            self.left_out_steps += message.step_count
             return
-        self.streamed_steps += max(message.step_count, 0)
-        self._put(message, size)
+        self.streamed_steps += message.step_count
+        self._put(message)
 
     def _stop(self, message: DebugStopped) -> None:
         if not self.stopped:
@@ -184,16 +164,29 @@ class DebugFeed:
                 self._run.hold_clock()
             left = self._pause_seconds
             self._pause_timer = asyncio.get_running_loop().call_later(left, self._expire)
-        self._put(message, len(message.payload))
+        self._put_or_break(message)
 
     def _expire(self) -> None:
         self.pause_expired = True
         if self._run is not None:
             self._run.stop(_CANCELLED)
 
-    def _put(self, item: FeedItem, size: int) -> None:
+    def _put_if_room(self, item: FeedItem) -> None:
+        if self._unread_bytes <= _MOST_UNREAD_BYTES:
+            self._put(item)
+        else:
+            self.left_out_entries += 1
+
+    def _put_or_break(self, item: FeedItem) -> None:
+        """For answers and stops, of which an honest guest has few."""
+        if self._unread_bytes > _MOST_UNREAD_BYTES:
+            raise ChannelBroken(f"{type(item).__name__} beyond what is read")
+        self._put(item)
+
+    def _put(self, item: FeedItem) -> None:
         if self._abandoned:
             return
+        size = held_bytes(item)
         self._items.append((item, size))
         self._unread_bytes += size
         if self._unread_bytes > _FULL_BYTES:
@@ -260,7 +253,7 @@ class DebugFeed:
         self.send(command)
         if await asked and not self._ended:
             answer = await self._run.evaluate_in_copy(command)
-            self._put(answer, len(answer.payload))
+            self._put(answer)
 
     def abandon(self) -> None:
         """Nobody reads any more: nothing is kept and the guest need not wait."""

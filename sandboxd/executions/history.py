@@ -17,6 +17,9 @@ from sandboxd.store.errors import StoreFull, StoreUnavailable
 from sandboxd.store.executions import ExecutionFilter
 from sandboxd.store.records import Duplicate, ExecutionSummary
 
+_MOST_PAGE_BYTES = 16 * 1024 * 1024
+"""Of whole executions in one page: an answer is built in memory and has a largest size."""
+
 
 class ExecutionHistory:
     """Every look-up is by owner and id; a foreign execution is a missing one."""
@@ -107,7 +110,12 @@ class ExecutionHistory:
         self, wanted: ExecutionFilter, *, page_size: int, page_token: str, full: bool
     ) -> tuple[list[Execution], str]:
         """A page, newest first, and the token of the next."""
-        page = await self._store.list(wanted, page_size=page_size, page_token=page_token)
+        page = await self._store.list(
+            wanted,
+            page_size=page_size,
+            page_token=page_token,
+            most_bytes=_MOST_PAGE_BYTES if full else None,
+        )
         if not full:
             return [self._as_listed(item) for item in page.executions], page.next_page_token
         found = [

@@ -67,10 +67,8 @@ class LiveExecution:
     def finish(self) -> None:
         """Everything is in place: wakes who waits."""
         result = self.execution.result
-        if result is not None:
-            value = len(msgspec.msgpack.encode(result.value)) if result.value is not None else 0
-            logs = sum(len(entry.message) for entry in result.log_entries)
-            self._result_bytes = value + logs + len(result.stdout.data) + len(result.stderr.data)
+        if result is not None:  # all of it: the failure and what was inspected are the guest's words too
+            self._result_bytes = len(msgspec.msgpack.encode(result))
         self.events.end()
         self.execution.last_sequence = self.events.last_sequence
         self.run = None  # it holds all of the output once more

@@ -22,6 +22,7 @@ from sandboxd.channel.messages import (
 from sandboxd.errors import CopyFailed
 from sandboxd.executions.clock import RunClock
 from sandboxd.executions.debug_feed import DebugFeed, is_debug_report
+from sandboxd.executions.debug_items import text_bytes
 from sandboxd.executions.escalation import Escalation
 from sandboxd.executions.evaluation import evaluate_in, no_answer
 from sandboxd.executions.events import EventLog
@@ -221,7 +222,7 @@ class GuestRun:
             return
         match message:
             case LogEntry():
-                size = _LOG_ENTRY_COST_BYTES + _size(message.message)
+                size = _LOG_ENTRY_COST_BYTES + text_bytes(message.message)
                 if self._admit_log(size):
                     self.log_entries.append(message)
                     self._events.add_log(message, size=size)
@@ -274,7 +275,3 @@ class GuestRun:
         reply = await self._call(call)
         if not self._finished.done():
             self._guest.send(reply)
-
-
-def _size(text: str) -> int:
-    return len(text) * 4 if not text.isascii() else len(text)

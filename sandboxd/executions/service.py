@@ -205,14 +205,14 @@ class Executions:
         self, sandbox: Sandbox, outcome: RunOutcome, guest: GuestProcess, *, rolled_back: bool
     ) -> SessionOutcome:
         before = sandbox.session.states.report
-        notice = sandbox.session.take_notice()
         if sandbox.single_use:
             report = CheckpointReport(skipped=SkipReason.SINGLE_USE)
             return SessionOutcome(state=SessionState.ENDED, checkpoint=report)
         if outcome.exit is not None or not guest.alive:
-            return await sandbox.recover(_reason(outcome))
+            return _told(sandbox, await sandbox.recover(_reason(outcome)))
         if rolled_back:
-            return await sandbox.session.roll_back("it failed and was to be rolled back")
+            return _told(sandbox, await sandbox.session.roll_back("it failed and was to be rolled back"))
+        notice = sandbox.session.take_notice()
         if notice is not None:
             return dataclasses.replace(notice, checkpoint=before)
         return SessionOutcome(checkpoint=before)
@@ -277,6 +277,13 @@ class Executions:
         live.execution.end_time = datetime.now(UTC)
         failure = Failure(kind=kind, message=message, hint="nothing was run; it is safe to try again")
         live.execution.result = ExecutionResult(state=state, failure=failure)
+
+
+def _told(sandbox: Sandbox, outcome: SessionOutcome) -> SessionOutcome:
+    """A loss that was found before the execution is told with its own, else by the next execution."""
+    if outcome.state is SessionState.LOST:
+        sandbox.session.take_notice()
+    return outcome
 
 
 def _require_way_back(sandbox: Sandbox, request: ExecutionRequest) -> None:

@@ -15,13 +15,15 @@ from sandboxd_api.v1 import execution_service_pb2 as pb
 from sandboxd.channel import debug
 from sandboxd.channel.messages import Inspected, LogEntry
 from sandboxd.errors import WrongState
-from sandboxd.executions.debug_feed import DebugFeed, FeedEnded, FeedItem, Wrote
+from sandboxd.executions.debug_feed import DebugFeed
+from sandboxd.executions.debug_items import FeedEnded, FeedItem, Wrote
 from sandboxd.executions.live import LiveExecution
 from sandboxd.rpc import responses
 
 _MAX_ANSWER_BYTES = 8 * 1024 * 1024
 _STOP_OUTPUT_BYTES = 64 * 1024
 _MAX_LOG_ENTRIES = 100
+_MOST_STEPS = 2**63 - 1
 _Fields = pb.DebugSessionResponse.DESCRIPTOR.fields_by_name
 _EventFields = debug_pb2.DebugEvent.DESCRIPTOR.fields_by_name
 
@@ -51,8 +53,12 @@ def finished(live: LiveExecution, feed: DebugFeed) -> debug_pb2.DebugFinished:
     if not feed.summary:
         summary.recorded_step_count = feed.streamed_steps + feed.left_out_steps
         summary.notes.append("the guest ended before it could sum up; later steps are missing")
+    if feed.left_out_entries:
+        summary.notes.append(
+            f"{feed.left_out_entries} entries of output and log were not streamed: the reader was too slow"
+        )
     if feed.left_out_steps:
-        summary.left_out_step_count += feed.left_out_steps
+        summary.left_out_step_count = min(summary.left_out_step_count + feed.left_out_steps, _MOST_STEPS)
         summary.notes.append(f"{feed.left_out_steps} steps were not streamed: the reader was too slow")
     return debug_pb2.DebugFinished(execution=responses.execution(live.execution), summary=summary)
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
 import grpc
@@ -13,6 +13,7 @@ from sandboxd_api.v1 import execution_service_pb2 as pb
 from sandboxd.channel import debug
 from sandboxd.errors import InvalidArgument, WrongState
 from sandboxd.executions.debug_feed import DebugFeed
+from sandboxd.executions.debug_items import FeedEnded, FeedItem
 from sandboxd.executions.history import ExecutionHistory
 from sandboxd.executions.live import LiveExecution
 from sandboxd.executions.model import ExecutionKind
@@ -24,6 +25,7 @@ from sandboxd.rpc.debug_responses import (
     StreamWriter,
     trace_answer,
 )
+from sandboxd.rpc.large import built
 from sandboxd.rpc.requests import Target
 from sandboxd.sandboxes.registry import SandboxRegistry
 from sandboxd.sandboxes.sandbox import Sandbox
@@ -59,7 +61,7 @@ class DebugCalls:
         writer = StreamWriter(live, feed, request.debug_options)
         try:
             async for item in feed.follow():
-                for response in writer.responses(item):
+                for response in await _written(writer, item, live):
                     yield response
                 await _refused_before_it_ran(live)
         finally:
@@ -86,7 +88,7 @@ class DebugCalls:
         reader = asyncio.create_task(session.read(requests_in))
         try:
             async for item in feed.follow():
-                for response in session.writer.responses(item):
+                for response in await _written(session.writer, item, live):
                     yield response
                 session.raise_problem()
                 await _refused_before_it_ran(live)
@@ -185,6 +187,14 @@ def _require_own(live: LiveExecution, feed: DebugFeed) -> None:
     """A debug run cannot be joined by its request id: its steps are sent once."""
     if live.feed is not feed:
         raise WrongState(problem="an execution with this request_id exists; WatchExecution follows it")
+
+
+async def _written(
+    writer: StreamWriter | SessionWriter, item: FeedItem, live: LiveExecution
+) -> Iterable[bytes]:
+    if not isinstance(item, FeedEnded):
+        return writer.responses(item)
+    return await built(lambda: list(writer.responses(item)), size=live.stored_bytes)
 
 
 async def _refused_before_it_ran(live: LiveExecution) -> None:

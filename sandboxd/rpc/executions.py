@@ -7,14 +7,14 @@ from typing import Any
 
 import grpc.aio
 from google.protobuf import timestamp_pb2
-from sandboxd_api.v1 import execution_pb2, execution_service_pb2_grpc
+from sandboxd_api.v1 import execution_event_pb2, execution_pb2, execution_service_pb2_grpc
 from sandboxd_api.v1 import execution_service_pb2 as pb
 
 from sandboxd.accounts.principals import acting_user
 from sandboxd.catalog.analyses import ANALYSES
 from sandboxd.channel.messages import Input
 from sandboxd.errors import InvalidArgument, SandboxNotFound
-from sandboxd.executions.events import past_events
+from sandboxd.executions.events import Ended, Event, past_events
 from sandboxd.executions.history import ExecutionHistory
 from sandboxd.executions.live import LiveExecution
 from sandboxd.executions.model import ExecutionKind, ExecutionRequest
@@ -22,6 +22,7 @@ from sandboxd.executions.service import Executions
 from sandboxd.rpc import requests, responses, sandbox_requests
 from sandboxd.rpc.authentication import current_caller
 from sandboxd.rpc.debugging import DebugCalls
+from sandboxd.rpc.large import built
 from sandboxd.rpc.requests import Target
 from sandboxd.rpc.sandbox_requests import Defaults
 from sandboxd.sandboxes.model import SandboxSpec
@@ -34,6 +35,8 @@ _Kind = ExecutionKind
 _DEFAULT_PAGE = 50
 _LARGEST_PAGE = 500
 _LONGEST_WAIT_SECONDS = 60.0
+_PAGE_BYTES = 16 * 1024 * 1024
+"""Of a page of whole executions, at worst."""
 
 
 class ExecutionServicer(execution_service_pb2_grpc.ExecutionServiceServicer):
@@ -63,7 +66,7 @@ class ExecutionServicer(execution_service_pb2_grpc.ExecutionServiceServicer):
         live = await self._start(request, _Kind.EXECUTE)
         try:
             async for event in live.events.follow():
-                yield pb.StreamExecuteResponse(event=responses.event(event, live))
+                yield pb.StreamExecuteResponse(event=await _event(event, live))
         finally:
             _left(live)
 
@@ -113,7 +116,7 @@ class ExecutionServicer(execution_service_pb2_grpc.ExecutionServiceServicer):
         live = await self._find(request.execution_id)
         live.cancel()
         await live.wait()
-        return pb.CancelExecutionResponse(execution=responses.execution(live.execution))
+        return pb.CancelExecutionResponse(execution=await _execution(live))
 
     async def GetExecution(
         self, request: pb.GetExecutionRequest, context: _Context
@@ -123,7 +126,7 @@ class ExecutionServicer(execution_service_pb2_grpc.ExecutionServiceServicer):
         if request.HasField("wait") and not live.done:
             await _wait_at_most(live, request.wait.ToNanoseconds() / 1e9)
         full = request.view != pb.EXECUTION_VIEW_BASIC
-        return pb.GetExecutionResponse(execution=responses.execution(live.execution, full=full))
+        return pb.GetExecutionResponse(execution=await _execution(live, full=full))
 
     async def ListExecutions(
         self, request: pb.ListExecutionsRequest, context: _Context
@@ -137,9 +140,11 @@ class ExecutionServicer(execution_service_pb2_grpc.ExecutionServiceServicer):
             page_token=request.page_token,
             full=full,
         )
-        return pb.ListExecutionsResponse(
-            executions=[responses.execution(item, full=full) for item in page], next_page_token=token
+        executions = await built(
+            lambda: [responses.execution(item, full=full) for item in page],
+            size=_PAGE_BYTES if full else 0,
         )
+        return pb.ListExecutionsResponse(executions=executions, next_page_token=token)
 
     async def WatchExecution(
         self, request: pb.WatchExecutionRequest, context: _Context
@@ -149,7 +154,7 @@ class ExecutionServicer(execution_service_pb2_grpc.ExecutionServiceServicer):
         if live.past and after >= 0:
             ended = live.execution.end_time or live.execution.create_time
             for past in past_events(after_sequence=after, time_ns=int(ended.timestamp() * 1e9)):
-                yield pb.WatchExecutionResponse(event=responses.event(past, live))
+                yield pb.WatchExecutionResponse(event=await _event(past, live))
             return
         if after < 0 or (live.done and after > live.events.last_sequence):
             raise InvalidArgument(
@@ -157,7 +162,7 @@ class ExecutionServicer(execution_service_pb2_grpc.ExecutionServiceServicer):
                 problem=f"must be from 0 to {live.events.last_sequence}; {after} was sent",
             )
         async for event in live.events.follow(after_sequence=after):
-            yield pb.WatchExecutionResponse(event=responses.event(event, live))
+            yield pb.WatchExecutionResponse(event=await _event(event, live))
 
     # --- shared ----------------------------------------------------------------------------------
 
@@ -199,7 +204,7 @@ class ExecutionServicer(execution_service_pb2_grpc.ExecutionServiceServicer):
             _left(live)
         if live.refused is not None:
             raise live.refused
-        return responses.execution(live.execution)
+        return await _execution(live)
 
     async def _run_once(self, user: str, spec: SandboxSpec, run: ExecutionRequest) -> execution_pb2.Execution:
         """In a sandbox made for it and gone after it."""
@@ -215,6 +220,16 @@ class ExecutionServicer(execution_service_pb2_grpc.ExecutionServiceServicer):
     async def _find(self, execution_id: str) -> LiveExecution:
         execution_id = requests.identifier(execution_id, "execution_id")
         return await self._history.get(owner=current_caller().visible_owner, execution_id=execution_id)
+
+
+async def _execution(live: LiveExecution, *, full: bool = True) -> execution_pb2.Execution:
+    size = live.stored_bytes if full else 0
+    return await built(lambda: responses.execution(live.execution, full=full), size=size)
+
+
+async def _event(event: Event, live: LiveExecution) -> execution_event_pb2.ExecutionEvent:
+    size = live.stored_bytes if isinstance(event.body, Ended) else 0
+    return await built(lambda: responses.event(event, live), size=size)
 
 
 def _left(live: LiveExecution) -> None:

@@ -19,6 +19,13 @@ def _fill(message: wire.Value, value: channel.Value) -> None:
     _FILLERS[type(value)](message, value)
 
 
+def _fill_items(target: Any, items: list[channel.Value]) -> None:
+    """Short, since a list may have a million of them."""
+    add, fillers = target.add, _FILLERS
+    for item in items:
+        fillers[type(item)](add(), item)
+
+
 def fill_column(target: wire.ColumnValues, column: channel.Column) -> None:
     """The values of a column."""
     match column:
@@ -40,8 +47,7 @@ def fill_column(target: wire.ColumnValues, column: channel.Column) -> None:
             target.texts.SetInParent()
         case channel.ValueColumn():
             target.mixed.SetInParent()
-            for item in column.values:
-                _fill(target.mixed.values.add(), item)
+            _fill_items(target.mixed.values, column.values)
 
 
 def fill_named_column(target: wire.NamedColumn, column: channel.NamedColumn) -> None:
@@ -57,12 +63,14 @@ def _null(message: wire.Value, _value: Any) -> None:
 
 def _boolean(message: wire.Value, value: channel.BoolValue) -> None:
     message.boolean = value.value
-    message.type_name = value.type_name
+    if value.type_name:
+        message.type_name = value.type_name
 
 
 def _integer(message: wire.Value, value: channel.IntValue) -> None:
     message.integer = value.value
-    message.type_name = value.type_name
+    if value.type_name:
+        message.type_name = value.type_name
 
 
 def _big_integer(message: wire.Value, value: channel.BigIntValue) -> None:
@@ -71,7 +79,8 @@ def _big_integer(message: wire.Value, value: channel.BigIntValue) -> None:
 
 def _floating(message: wire.Value, value: channel.FloatValue) -> None:
     message.floating = value.value
-    message.type_name = value.type_name
+    if value.type_name:
+        message.type_name = value.type_name
 
 
 def _complex(message: wire.Value, value: channel.ComplexValue) -> None:
@@ -86,14 +95,16 @@ def _decimal(message: wire.Value, value: channel.DecimalValue) -> None:
 
 def _text(message: wire.Value, value: channel.TextValue) -> None:
     message.text = value.text
-    message.type_name = value.type_name
+    if value.type_name:
+        message.type_name = value.type_name
     if value.total_length > len(value.text):
         message.total_length = value.total_length
 
 
 def _data(message: wire.Value, value: channel.BytesValue) -> None:
     message.data = value.data
-    message.type_name = value.type_name
+    if value.type_name:
+        message.type_name = value.type_name
     if value.total_length > len(value.data):
         message.total_length = value.total_length
 
@@ -139,39 +150,36 @@ def _json(message: wire.Value, value: channel.JsonValue) -> None:
 def _list(message: wire.Value, value: channel.ListValue) -> None:
     message.list.total_count = value.total_count
     message.list.SetInParent()
-    for item in value.items:
-        _fill(message.list.items.add(), item)
+    _fill_items(message.list.items, value.items)
 
 
 def _tuple(message: wire.Value, value: channel.TupleValue) -> None:
     message.tuple.total_count = value.total_count
     message.tuple.SetInParent()
-    for item in value.items:
-        _fill(message.tuple.items.add(), item)
+    _fill_items(message.tuple.items, value.items)
 
 
 def _set(message: wire.Value, value: channel.SetValue) -> None:
     message.set.total_count = value.total_count
     message.set.frozen = value.frozen
     message.set.SetInParent()
-    for item in value.items:
-        _fill(message.set.items.add(), item)
+    _fill_items(message.set.items, value.items)
 
 
 def _record(message: wire.Value, value: channel.RecordValue) -> None:
     message.record.total_count = value.total_count
     message.record.SetInParent()
+    add = message.record.fields.add
     for name, item in value.fields:
-        field = message.record.fields.add()
-        field.name = name
-        _fill(field.value, item)
+        _FILLERS[type(item)](add(name=name).value, item)
 
 
 def _map(message: wire.Value, value: channel.MapValue) -> None:
     message.map.total_count = value.total_count
     message.map.SetInParent()
+    add = message.map.entries.add
     for key, item in value.entries:
-        entry = message.map.entries.add()
+        entry = add()
         _fill(entry.key, key)
         _fill(entry.value, item)
 

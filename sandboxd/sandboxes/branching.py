@@ -3,7 +3,7 @@
 import asyncio
 from collections import OrderedDict
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
@@ -113,7 +113,7 @@ class Branching:
             else:
                 base = await origin.session.keep_for_use()
             branches = [self._branch(origin, idle_timeout) for _ in range(count)]
-            async with self._registry.making(branches):
+            async with self._registry.making(branches), _in_use(branches):
                 await self._fill(branches, base)
         return branches
 
@@ -208,6 +208,17 @@ def _find(sandbox: Sandbox, which: StateName) -> Checkpoint:
     if found is None or not found.alive:
         raise CheckpointNotFound(id=which.text)
     return found
+
+
+@asynccontextmanager
+async def _in_use(branches: list[Sandbox]) -> AsyncIterator[None]:
+    """Their idle time begins when they are ready: one could else expire while the others are made."""
+    async with AsyncExitStack() as stack:
+        for branch in branches:
+            await stack.enter_async_context(branch.turn)
+        yield
+        for branch in branches:
+            branch.touch()
 
 
 @asynccontextmanager

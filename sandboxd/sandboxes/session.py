@@ -16,6 +16,7 @@ from sandboxd.sandboxes.checkpoints import Checkpoint, ParkedState
 from sandboxd.sandboxes.keeping import RestoredWaiter
 from sandboxd.sandboxes.kept_states import KeptStates
 from sandboxd.sandboxes.model import SandboxSpec, SessionOutcome, SessionState, SkipReason
+from sandboxd.sandboxes.whole import whole
 from sandboxd.supervisor.copying import Sequel
 from sandboxd.supervisor.guest_process import GuestProcess
 from sandboxd.supervisor.supervisor import Supervisor
@@ -59,15 +60,20 @@ class Session:
         if self.guest is None and not list(self.states.ring) and self._notice is None:
             await self.start()
         elif self.guest is None or not self.guest.alive:
-            current = self.states.ring.current
-            lossless = current is not None and current.alive
-            outcome = await self.recover("the session's process died between executions")
-            self._notice = None if lossless and outcome.state is SessionState.RESTORED else outcome
+            outcome = await whole(self._revive())
             if self.guest is None:
                 raise Unavailable(problem=outcome.reason)
         assert self.guest is not None
         self.guest.family.allow_tasks(self.guest)
         return self.guest
+
+    async def _revive(self) -> SessionOutcome:
+        current = self.states.ring.current
+        lossless = current is not None and current.alive
+        outcome = await self.recover("the session's process died between executions")
+        if not lossless or outcome.state is not SessionState.RESTORED:
+            self._notice = outcome
+        return outcome
 
     def adopt(self, guest: GuestProcess, base: Checkpoint) -> None:
         """A branch begins with a copy and the state it was copied from."""
@@ -122,18 +128,22 @@ class Session:
         """Makes `target` the session; returns the state that was left, where it is kept."""
         await self.settle()
         left = self.states.ring.current
-        if target is left:
-            return left
+        if target is not left:
+            await whole(self._rewind_to(target))
+        return left
+
+    async def _rewind_to(self, target: Checkpoint) -> None:
         if not await self._go_to(target):
             outcome = await self.recover("a rewind failed")
             raise CopyFailed(problem=f"the state could not be restored; the session is {outcome.state.value}")
-        return left
 
     async def copy_of(self, state: ParkedState) -> GuestProcess:
         """A guest made from a kept state, which stays as it is; its files go to this session's directory."""
         copy = await self._supervisor.copy(state.guest)
         try:
             await self._restore(copy, self.directory)
+            if self.states.has_ended():
+                raise SandboxDeleted()
         except BaseException:
             copy.kill("could not be restored")
             raise
@@ -222,11 +232,11 @@ class Session:
 
     async def settle(self) -> None:
         """Waits until a copy has taken the place of a state that became the session."""
-        successor, self._successor = self._successor, None
-        if successor is None:
+        if self._successor is None:
             return
-        state, copying = successor
+        state, copying = self._successor
         await asyncio.wait([copying])  # not cancelled with this call, nor this call with it
+        self._successor = None
         if self.guest is not None:
             self.guest.listen(None)
         error = None if copying.cancelled() else copying.exception()

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import accumulate
 
 from sqlalchemy import ColumnElement, and_, or_, select
 
@@ -127,8 +128,16 @@ class ExecutionHistory:
             raise ExecutionNotFound(id=execution_id)
         return record
 
-    async def list(self, filter: ExecutionFilter, *, page_size: int, page_token: str = "") -> ExecutionPage:  # noqa: A002
-        """A page of at most `page_size`. Raises InvalidPageToken."""
+    async def list(
+        self,
+        filter: ExecutionFilter,  # noqa: A002
+        *,
+        page_size: int,
+        page_token: str = "",
+        most_bytes: int | None = None,
+    ) -> ExecutionPage:
+        """A page of at most `page_size`, which ends before whole executions would exceed `most_bytes`; the
+        first one is always in it. Raises InvalidPageToken."""
         scope = ("executions", filter)
         after = self._tokens.read(page_token, scope=scope)
         table = executions.c
@@ -148,8 +157,8 @@ class ExecutionHistory:
         )
         async with self._writer.reading() as connection:
             found = [rows.execution_summary(row) for row in await connection.execute(query)]
-        more = len(found) > page_size
-        page = found[:page_size]
+        page = _first_within(found[:page_size], most_bytes)
+        more = len(found) > len(page)
         token = self._tokens.make(Position.of(page[-1].create_time, page[-1].id), scope=scope) if more else ""
         return ExecutionPage(executions=page, next_page_token=token)
 
@@ -181,3 +190,14 @@ class ExecutionHistory:
     async def _sync(self) -> None:
         if self._sync_each:
             await self._writer.sync()
+
+
+def _first_within(found: list[ExecutionSummary], most_bytes: int | None) -> list[ExecutionSummary]:
+    if most_bytes is None:
+        return found
+    sizes = accumulate(summary.stored_bytes for summary in found)
+    return [
+        each
+        for number, (each, size) in enumerate(zip(found, sizes, strict=True))
+        if not number or size <= most_bytes
+    ]

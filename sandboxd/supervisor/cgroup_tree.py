@@ -34,6 +34,8 @@ class CgroupTree:
                 descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
                 self._holds.append(descriptor)
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if not os.path.samestat(os.fstat(descriptor), root.stat()):
+                    raise FileNotFoundError(root)  # swept between the two and made anew by another server
         except (BlockingIOError, FileNotFoundError):
             self._release()
             return False
@@ -158,19 +160,20 @@ def _sweep(parents: Iterable[Path]) -> None:
         for root in parent.glob("sandboxd-*"):
             pid = root.name.removeprefix("sandboxd-").partition("-")[0]
             # A server in another pid namespace has no entry in our /proc.
-            if pid.isdigit() and not Path(f"/proc/{pid}").exists() and not _is_held(root):
-                remove_with_groups(root, tries=1)
+            if pid.isdigit() and not Path(f"/proc/{pid}").exists():
+                _remove_unless_held(root)
 
 
-def _is_held(root: Path) -> bool:
+def _remove_unless_held(root: Path) -> None:
+    """Held by us meanwhile: a server that begins with the same process id takes another name."""
     try:
         descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError:
-        return True  # gone meanwhile
+        return  # gone meanwhile
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return True
+        remove_with_groups(root, tries=1)
+    except BlockingIOError:
+        return
     finally:
         os.close(descriptor)
-    return False

@@ -8,9 +8,11 @@ import os
 import signal
 import socket
 import sys
+from typing import NoReturn
 
 from sandboxd.channel.orders import (
     MAX_ORDER_BYTES,
+    HostOrder,
     IdsMapped,
     NeedIdMap,
     StartZygote,
@@ -27,7 +29,7 @@ def main() -> None:
     control = socket.socket(fileno=int(sys.argv[1]))
     control.set_inheritable(False)
     syscalls.die_with_parent(signal.SIGKILL)
-    order = decode_order(control.recv(MAX_ORDER_BYTES))
+    order = _receive(control)
     if not isinstance(order, StartZygote):
         raise TypeError(f"the first order must be StartZygote, not {type(order).__name__}")
     proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -36,15 +38,37 @@ def main() -> None:
         if order.plan.namespaces:
             _enter_shared_layers(order.plan, control=control, proc=proc)
             _become_pid_1(control)
+    except ConnectionError:
+        _end_without_host()
     except OSError as error:
-        control.send(encode_order(ZygoteFailed(step="shared layers", problem=str(error))))
+        _report_failure(control, error)
         raise
     if order.plan.may_drop_bounding_set:
         credentials.drop_bounding_set()  # the zygote never execs; guests inherit the empty set
     # Only now: it brings numpy and pandas, which the process that waits for pid 1 would hold a second time.
     from sandboxd.zygote.forkserver import Forkserver
 
-    Forkserver(control=control, plan=order.plan, proc=proc).run()
+    try:
+        Forkserver(control=control, plan=order.plan, proc=proc).run()
+    except ConnectionError:
+        _end_without_host()
+
+
+def _receive(control: socket.socket) -> HostOrder:
+    packet = control.recv(MAX_ORDER_BYTES)
+    return decode_order(packet) if packet else _end_without_host()
+
+
+def _report_failure(control: socket.socket, error: OSError) -> None:
+    try:
+        control.send(encode_order(ZygoteFailed(step="shared layers", problem=str(error))))
+    except ConnectionError:
+        _end_without_host()
+
+
+def _end_without_host() -> NoReturn:
+    """A server that is stopped while it starts needs no traceback on its terminal."""
+    os._exit(0)
 
 
 def _volunteer_for_the_oom_killer(proc: int) -> None:
@@ -71,7 +95,7 @@ def _enter_shared_layers(plan: IsolationPlan, *, control: socket.socket, proc: i
     if plan.user_namespace and not plan.own_map:
         namespaces.enter_user_namespace()
         control.send(encode_order(NeedIdMap()))
-        if not isinstance(decode_order(control.recv(MAX_ORDER_BYTES)), IdsMapped):
+        if not isinstance(_receive(control), IdsMapped):
             raise OSError("the host did not map the ids")
         credentials.become(0)
         syscalls.die_with_parent(signal.SIGKILL)  # cleared by the change of credentials

@@ -4,8 +4,10 @@ User code shares its process with the guest's own code, so it may write to descr
 """
 
 import time
+from typing import Any
 
 import pytest
+from sandboxd_api.v1 import execution_service_pb2 as execution_service
 
 from tests.support.serving import Serving
 
@@ -152,6 +154,50 @@ def test_replies_that_nobody_reads_do_not_fill_the_server(server: Serving) -> No
     )
     assert answer.state != "SUCCEEDED" or answer.failure
     assert _resident(server.pid) - before < 64 * 1024 * 1024
+
+
+_DEBUG = "from sandboxd.channel.debug import *\n"
+
+
+def _debug(server: Serving, code: str) -> Any:
+    sandbox = server.create(execution_timeout=20, cpu_percent=100)
+    request = execution_service.DebugRequest(sandbox_id=sandbox, code=_FORGE + _DEBUG + code)
+    return server.executions.Debug(request, metadata=server.metadata, timeout=60)
+
+
+@pytest.mark.parametrize(
+    "report",
+    [
+        "DebugLogpoint(run_id=1, line=1, message='x' * 1_000_000, time_ns=1)",
+        "DebugStarted(run_id=1, executable_lines=[1000] * 300_000, engine='')",
+        "DebugSteps(run_id=1, payloads=[b''] * 400_000, step_count=0)",
+        "CommandDone(command_id=1, kind='refused', message='x' * 1_000_000)",
+    ],
+)
+def test_debug_reports_that_nobody_reads_do_not_fill_the_server(server: Serving, report: str) -> None:
+    before = _resident(server.pid)
+    run = _debug(server, f"report = encode_frame({report})\nwhile True: send(report)")
+    time.sleep(2.0)
+    grown = _resident(server.pid) - before
+    run.cancel()
+    assert grown < 64 * 1024 * 1024, f"{grown >> 20} MiB"
+
+
+@pytest.mark.parametrize(
+    "reports",
+    [
+        f"DebugSteps(run_id=1, payloads=[b''], step_count={2**64 - 1}), "
+        f"DebugSteps(run_id=1, payloads=[b''], step_count={2**64 - 1})",
+        f"DebugLogpoint(run_id=1, line={2**64 - 1}, message='', time_ns=-{2**63})",
+        f"DebugStarted(run_id=1, executable_lines=[-1, {2**64 - 1}], engine='')",
+        f"DebugStopped(run_id=1, payload=b'no message', reason={2**64 - 1}, stdout_bytes=-1)",
+        "DebugEnded(run_id=1, summary=b'no message')",
+        f"CommandDone(command_id={2**64 - 1}, kind='evaluated', payload=b'no message')",
+    ],
+)
+def test_forged_debug_reports_are_no_error_of_the_service(server: Serving, reports: str) -> None:
+    run = _debug(server, f"for report in ({reports},): send(encode_frame(report))\nos._exit(0)")
+    assert [event.event.WhichOneof("event") for event in run][-1] == "finished"
 
 
 def test_output_between_executions_is_not_read_for_ever(server: Serving) -> None:

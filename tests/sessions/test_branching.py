@@ -48,6 +48,13 @@ def test_branch_outlives_its_origin_and_the_other_way_round(leak_free: Serving) 
         staying.delete()
 
 
+def test_branches_that_expire_soon_leave_no_process(leak_free: Serving) -> None:
+    # Those that expired while the others were made used to leave their processes for ever.
+    with sandbox(leak_free) as one:
+        one.run("x = bytearray(30_000_000)")
+        one.branches(50, idle_seconds=0.05)
+
+
 def test_crash_of_a_branch_before_its_first_success_restores_its_beginning(leak_free: Serving) -> None:
     with sandbox(leak_free) as one:
         one.run("x = 1")

@@ -1,5 +1,7 @@
 """A session that its code ends, by whatever way, goes on from the state before that code."""
 
+import time
+
 import grpc
 import pytest
 
@@ -193,3 +195,16 @@ def test_many_crashes_in_a_row_all_restore(leak_free: Serving) -> None:
             assert one.run("x = 0\n" + CRASHES["segfault"]).session == "RESTORED"
             assert one.run("x += 1").session == "KEPT"
             assert one.value("x") == 42 + round_number
+
+
+def test_loss_before_an_execution_that_crashes_too_is_told_by_the_next(leak_free: Serving) -> None:
+    # The crash used to be all that was told: the session seemed to be the one of before.
+    die_with_a_thread = (
+        "import os, threading, time\nx = 1\n"
+        "threading.Thread(target=lambda: (time.sleep(0.05), os._exit(1))).start()"
+    )
+    with sandbox(leak_free) as one:
+        one.run(die_with_a_thread)
+        time.sleep(0.15)
+        told = [one.run(CRASHES["exit"]).session, one.run("y = 1").session, one.run("y = 2").session]
+        assert told == ["RESTORED", "LOST", "KEPT"]

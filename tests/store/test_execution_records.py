@@ -84,3 +84,19 @@ async def test_an_execution_cut_off_by_a_crash_is_listed_and_shown_truthfully(
         assert found.result
         assert found.result.failure
         assert found.result.failure.kind is kind
+
+
+async def test_a_page_bounded_in_bytes_holds_at_least_one_execution(settings: StoreSettings) -> None:
+    async with open_store(settings) as store:
+        for number in range(3):
+            await store.executions.begin(records.begun(_execution(number), request_fingerprint=None))
+        found: list[str] = []
+        token = ""
+        while token or not found:
+            page = await store.executions.list(
+                ExecutionFilter(owner="ada"), page_size=5, page_token=token, most_bytes=1
+            )
+            assert len(page.executions) == 1
+            found += [summary.id for summary in page.executions]
+            token = page.next_page_token
+    assert found == ["exe_2", "exe_1", "exe_0"]

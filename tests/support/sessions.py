@@ -55,10 +55,21 @@ class Sandbox:
         assert answer.state == "SUCCEEDED", answer.describe()
         return json.loads(answer.stdout)
 
-    def branches(self, count: int = 1, *, checkpoint_id: str = "", request_id: str = "") -> list["Sandbox"]:
+    def branches(
+        self,
+        count: int = 1,
+        *,
+        checkpoint_id: str = "",
+        request_id: str = "",
+        idle_seconds: float | None = None,
+    ) -> list["Sandbox"]:
         """Branches of this sandbox."""
         request = sandbox_service.ForkSandboxRequest(
-            sandbox_id=self.id, count=count, checkpoint_id=checkpoint_id, request_id=request_id
+            sandbox_id=self.id,
+            count=count,
+            checkpoint_id=checkpoint_id,
+            request_id=request_id,
+            idle_timeout=None if idle_seconds is None else duration(idle_seconds),
         )
         made = self.server.sandboxes.ForkSandbox(request, metadata=self.server.metadata, timeout=60)
         return [Sandbox(self.server, sandbox.id) for sandbox in made.sandboxes]
