@@ -277,6 +277,7 @@ async def debug_session(demo: Demo) -> None:
             isinstance(stop, Stopped) and str(stop.result) == "2.0", "the function returned something else"
         )
         say("stepping out of it stops at its return, with 2.0")
+    await demo.sandbox.execute("del averages, mean, row")  # so that the next run begins as the first one did
     finished = None
     async for event in demo.sandbox.debug(code):
         if isinstance(event, DebugFinished):

@@ -29,11 +29,11 @@ async def converse(
 ) -> "DebugFinished":
     """Runs the code, asks at each stop what to do, and returns how it ended."""
     async with sandbox.debug_session(code, breakpoints=breakpoints, stop_at_entry=stop_at_entry) as session:
+        prompt = _Prompt(session, breakpoints)
+        outcome: Outcome = await session.wait()
         for found in session.breakpoints:
             if not found.verified or found.message:
                 _OUT.print(f"[yellow]breakpoint at {found.line}: {escape(found.message)}[/yellow]")
-        prompt = _Prompt(session, breakpoints)
-        outcome: Outcome = await session.wait()
         while not isinstance(outcome, DebugFinished):
             _show(outcome)
             outcome = await prompt.next_outcome(outcome)
@@ -111,6 +111,8 @@ class _Prompt:
             case "when" | "first":
                 await self._look_back(word, rest)
             case _:
+                if word not in ("h", "help", "?"):
+                    _OUT.print(f"[yellow]no command {escape(word)}[/yellow]")
                 _OUT.print(_HELP, markup=False)
 
     async def _change_breakpoints(self, word: str, rest: str) -> None:

@@ -38,6 +38,8 @@ class Interrupts:
         self._namespace = namespace
         self.pending = False
         """A SIGINT came while it could not be raised."""
+        self.came = False
+        """A SIGINT came since the execution began."""
 
     def install(self) -> None:
         """Makes this the handler and lets the signal through, whatever user code did to either."""
@@ -51,6 +53,7 @@ class Interrupts:
             raise KeyboardInterrupt
 
     def _on_sigint(self, _signum: int, frame: FrameType | None) -> None:
+        self.came = True
         if self._strikes_user_code(frame):
             raise KeyboardInterrupt
         self.pending = True

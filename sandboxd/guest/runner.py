@@ -128,7 +128,7 @@ class Runner:
 def _reset_interpreter(session: Session) -> None:
     """Undoes what the last execution may have left behind in the interpreter itself."""
     session.interrupts.install()
-    session.interrupts.pending = False
+    session.interrupts.pending = session.interrupts.came = False
     session.output.install()
     session.namespace.pop(RESULT, None)
     session.namespace["__builtins__"] = session.builtins

@@ -18,12 +18,15 @@ from sandboxd.errors import WrongState
 from sandboxd.executions.debug_feed import DebugFeed
 from sandboxd.executions.debug_items import FeedEnded, FeedItem, Wrote
 from sandboxd.executions.live import LiveExecution
+from sandboxd.executions.model import FailureKind
 from sandboxd.rpc import responses
 
 _MAX_ANSWER_BYTES = 8 * 1024 * 1024
 _STOP_OUTPUT_BYTES = 64 * 1024
 _MAX_LOG_ENTRIES = 100
 _MOST_STEPS = 2**63 - 1
+_NEVER_BEGAN = (FailureKind.SYNTAX_ERROR, FailureKind.POLICY_VIOLATION)
+"""There is nothing to sum up."""
 _Fields = pb.DebugSessionResponse.DESCRIPTOR.fields_by_name
 _EventFields = debug_pb2.DebugEvent.DESCRIPTOR.fields_by_name
 
@@ -50,7 +53,8 @@ def finished(live: LiveExecution, feed: DebugFeed) -> debug_pb2.DebugFinished:
         summary = debug_pb2.DebugSummary.FromString(feed.summary)
     except DecodeError:
         summary.notes.append("the guest's summary is not readable")
-    if not feed.summary:
+    failure = live.execution.result.failure if live.execution.result else None
+    if not feed.summary and (failure is None or failure.kind not in _NEVER_BEGAN):
         summary.recorded_step_count = feed.streamed_steps + feed.left_out_steps
         summary.notes.append("the guest ended before it could sum up; later steps are missing")
     if feed.left_out_entries:

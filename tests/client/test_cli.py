@@ -238,3 +238,22 @@ def test_debug_takes_commands_at_a_breakpoint(server: Server, tmp_path: Path) ->
     assert "41" in found.stdout
     assert "unbound -> 2" in found.stdout
     assert "go on to the next breakpoint" in found.stdout  # the help, for a command it does not know
+    assert "no command nonsense" in found.stdout
+
+
+def test_debug_says_where_no_breakpoint_can_be_and_ends_a_run_quietly(server: Server, tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text("a = 1\na / 0\n")
+    found = _run("debug", str(program), "--break", "99", stdin="q\n", **_at(server))
+    assert "breakpoint at 99: no code is on this line or after it" in found.stdout
+    assert "removed the tracer" not in found.stderr  # nobody did
+
+
+def test_debug_of_a_syntax_error_misses_no_steps(server: Server) -> None:
+    found = _run("debug", "-", stdin="if True\n", **_at(server))
+    assert "SyntaxError" in found.stderr
+    assert "missing" not in found.stderr
+
+
+def test_version_is_told() -> None:
+    assert _run("--version").stdout.startswith("sandboxd 0.")

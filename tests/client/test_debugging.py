@@ -180,3 +180,13 @@ def test_blocking_session_steps_and_asks(server: Server) -> None:
             assert session.evaluate("a").summary == "1"
             assert len(session.trace.when_changed("a").changes) == 1
             assert isinstance(session.resume(), DebugFinished)
+
+
+async def test_ended_session_is_no_sign_of_tampering(sandbox: Sandbox) -> None:
+    async with sandbox.debug_session(_CODE, breakpoints=[_line("inside"), 99]) as session:
+        await session.wait()
+        assert [found.verified for found in session.breakpoints] == [True, False]
+        finished = await session.end()
+    assert isinstance(finished, DebugFinished)
+    assert not finished.summary.tracing_interrupted
+    assert finished.summary.notes == ()

@@ -24,6 +24,7 @@ class FakeHost:
 
     script: list[Any] = field(default_factory=list)
     messages: list[Any] = field(default_factory=list)
+    interrupted: bool = False
 
     def send(self, message: Any) -> None:
         self.messages.append(message)

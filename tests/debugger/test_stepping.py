@@ -169,7 +169,7 @@ def test_an_endless_evaluation_ends_at_its_deadline() -> None:
         evaluate(1, "[0 for _ in iter(int, 1)]", timeout_ms=100),
         at="start",
     )
-    failure = wire.Evaluated.FromString(traced.host.of(debug.CommandDone)[0].payload).failure
+    failure = wire.Evaluated.FromString(traced.host.of(debug.CommandDone)[1].payload).failure
     assert failure.type_name == "TimeoutError"
     assert traced.namespace["end"] == 3
 
@@ -183,7 +183,8 @@ def test_the_past_is_viewed_step_by_step_and_not_changed() -> None:
         go("continue"),
         at="end",
     )
-    answers = traced.host.of(debug.CommandDone)
+    placed, *answers = traced.host.of(debug.CommandDone)
+    assert placed.kind == "breakpoints_set"
     assert wire.Evaluated.FromString(answers[1].payload).value.summary == "102"
     assert (answers[2].kind, answers[2].reason) == ("refused", "IN_THE_PAST")
     assert traced.namespace["end"] == 3

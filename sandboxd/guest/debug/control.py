@@ -27,6 +27,10 @@ _FOLDED_AHEAD = 1500
 class Line(Protocol):
     """The way to the host."""
 
+    @property
+    def interrupted(self) -> bool:
+        """Whether the host has interrupted the run."""
+
     def send(self, message: Any) -> None:
         """Sends one message."""
 

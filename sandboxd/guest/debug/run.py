@@ -20,6 +20,7 @@ from sandboxd.guest.debug.query import QueryLimits
 from sandboxd.guest.debug.recorder import Recorder
 from sandboxd.guest.debug.stepping import Stepping
 from sandboxd.guest.debug.steps import Rows
+from sandboxd.guest.debug.stop_report import breakpoints_set
 from sandboxd.guest.debug.trace import Trace
 from sandboxd.guest.debug.values import ValueLimits
 from sandboxd.guest.debug.wire import join, number_field, text_field
@@ -88,7 +89,11 @@ class DebugRun:
                 exception_stops=self._settings.exception_stops,
                 label=self._source.label,
             )
-            stepping.set_breakpoints(self._settings.breakpoints)
+            placed = stepping.set_breakpoints(self._settings.breakpoints)
+            if self._settings.breakpoints:
+                self._line.send(
+                    debug.CommandDone(command_id=0, kind="breakpoints_set", payload=breakpoints_set(placed))
+                )
             self._control = self.recorder.control = Control(
                 run_id=self.run_id,
                 line=self._line,
@@ -136,7 +141,9 @@ class DebugRun:
             notes.append(f"steps after {recorder.recorded_count}: raise filter.max_steps")
         if self.trace.dropped_steps:
             notes.append(f"steps 1 to {self.trace.dropped_steps} are no longer kept for queries")
-        if self._hook.interrupted:
+        # An interrupt may leave through the tracer, which Python then takes off: that is nobody's doing.
+        interrupted = self._hook.interrupted and not self._line.interrupted
+        if interrupted:
             notes.append("tracing ended early: user code removed the tracer, or met the recursion limit")
         if recorder.missed_count:
             notes.append(f"{recorder.missed_count} steps could not be recorded: {recorder.fault}")
@@ -154,7 +161,7 @@ class DebugRun:
                 number_field(6, recorder.call_count),
                 number_field(7, recorder.exception_count),
                 number_field(8, recorder.tracking.thread_count),
-                number_field(9, self._hook.interrupted),
+                number_field(9, interrupted),
                 *(text_field(10, note) for note in notes),
                 text_field(11, self.engine),
             )

@@ -107,6 +107,10 @@ class _HostLine:
     def __init__(self, session: Session) -> None:
         self._session = session
 
+    @property
+    def interrupted(self) -> bool:
+        return self._session.interrupts.came
+
     def send(self, message: Any) -> None:
         self._session.send(message)
         self._session.interrupts.raise_pending()

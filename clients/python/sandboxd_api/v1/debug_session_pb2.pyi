@@ -95,7 +95,7 @@ class StartDebugging(_message.Message):
 
     @_builtins.property
     def breakpoints(self) -> _containers.RepeatedCompositeFieldContainer[Global___Breakpoint]:
-        """Where to stop. Optional."""
+        """Where to stop. Optional; `breakpoints_set`, without a `command_id`, tells where they were put."""
 
     @_builtins.property
     def pause_timeout(self) -> _duration_pb2.Duration:
