@@ -45,6 +45,8 @@ class Session:
         self.states = KeptStates(supervisor=supervisor, spec=spec)
         self._notice: SessionOutcome | None = None
         self._request_number = 0
+        self._missing_files = ""
+        """What could not be put back when the session last became a kept state; the guest's words."""
         self._successor: tuple[ParkedState, asyncio.Future[GuestProcess]] | None = None
         """A state that became the session, and the copy in the making that takes its place."""
 
@@ -95,11 +97,12 @@ class Session:
         candidates = self.states.ring.ways_back() if report.skipped in (None, SkipReason.FAILED) else []
         for target in candidates:
             if await self._go_to(target):
+                missing = self._missing_files
                 return SessionOutcome(
                     state=SessionState.RESTORED,
                     restored_from_execution_id=target.after_execution_id,
                     restored_from_number=target.after_execution_number,
-                    reason=reason,
+                    reason=f"{reason}; its files are not complete: {missing}" if missing else reason,
                     checkpoint=report,
                 )
         try:
@@ -142,6 +145,8 @@ class Session:
         copy = await self._supervisor.copy(state.guest)
         try:
             await self._restore(copy, self.directory)
+            if self._missing_files:
+                raise CopyFailed(problem=f"its files could not be copied: {self._missing_files}")
             if self.states.has_ended():
                 raise SandboxDeleted()
         except BaseException:
@@ -174,6 +179,7 @@ class Session:
 
     async def _go_to(self, target: Checkpoint) -> bool:
         """Makes the session a copy of `target`, which stays; False when that failed."""
+        self._missing_files = ""
         if target.state is None:
             await self._bury()
             self.guest = await self._fresh()
@@ -245,8 +251,8 @@ class Session:
         else:
             self.states.replace(state, copying.result())
 
-    @staticmethod
-    def _note_problem(answer: Restored) -> None:
+    def _note_problem(self, answer: Restored) -> None:
+        self._missing_files = answer.problem[:200]
         if answer.problem:
             _log.warning("session.files_not_restored", problem=answer.problem[:200])
 

@@ -55,6 +55,17 @@ def test_branches_that_expire_soon_leave_no_process(leak_free: Serving) -> None:
         one.branches(50, idle_seconds=0.05)
 
 
+def test_branch_whose_files_have_no_room_is_not_made(leak_free: Serving) -> None:
+    # It used to be made without them, which only the server's log told.
+    with sandbox(leak_free) as one:
+        one.run("open('large', 'wb').write(bytes(10_000_000))")
+        with pytest.raises(grpc.RpcError) as refused:
+            one.branches(2)
+        assert refused.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+        assert "large: No space left on device" in refused.value.details()
+        assert one.value("len(open('large', 'rb').read())") == 10_000_000
+
+
 def test_crash_of_a_branch_before_its_first_success_restores_its_beginning(leak_free: Serving) -> None:
     with sandbox(leak_free) as one:
         one.run("x = 1")
