@@ -11,6 +11,7 @@ from sandboxd_api.v1 import execution_service_pb2, execution_service_pb2_grpc
 from sandboxd_api.v1 import execution_service_pb2 as pb
 
 from sandboxd.channel import debug
+from sandboxd.channel.messages import Inspected
 from sandboxd.errors import InvalidArgument, WrongState
 from sandboxd.executions.debug_feed import DebugFeed
 from sandboxd.executions.debug_items import FeedEnded, FeedItem
@@ -25,7 +26,7 @@ from sandboxd.rpc.debug_responses import (
     StreamWriter,
     trace_answer,
 )
-from sandboxd.rpc.large import built
+from sandboxd.rpc.large import built, size_of
 from sandboxd.rpc.requests import Target
 from sandboxd.sandboxes.registry import SandboxRegistry
 from sandboxd.sandboxes.sandbox import Sandbox
@@ -192,9 +193,12 @@ def _require_own(live: LiveExecution, feed: DebugFeed) -> None:
 async def _written(
     writer: StreamWriter | SessionWriter, item: FeedItem, live: LiveExecution
 ) -> Iterable[bytes]:
-    if not isinstance(item, FeedEnded):
-        return writer.responses(item)
-    return await built(lambda: list(writer.responses(item)), size=live.stored_bytes)
+    match item:
+        case FeedEnded():
+            return await built(lambda: list(writer.responses(item)), size=live.stored_bytes)
+        case Inspected():
+            return await built(lambda: list(writer.responses(item)), size=size_of(item))
+    return writer.responses(item)
 
 
 async def _refused_before_it_ran(live: LiveExecution) -> None:

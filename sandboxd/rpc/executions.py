@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import grpc.aio
 from google.protobuf import timestamp_pb2
@@ -12,7 +12,7 @@ from sandboxd_api.v1 import execution_service_pb2 as pb
 
 from sandboxd.accounts.principals import acting_user
 from sandboxd.catalog.analyses import ANALYSES
-from sandboxd.channel.messages import Input
+from sandboxd.channel.messages import Input, Inspected
 from sandboxd.errors import InvalidArgument, SandboxNotFound
 from sandboxd.executions.events import Ended, Event, past_events
 from sandboxd.executions.history import ExecutionHistory
@@ -22,7 +22,7 @@ from sandboxd.executions.service import Executions
 from sandboxd.rpc import requests, responses, sandbox_requests
 from sandboxd.rpc.authentication import current_caller
 from sandboxd.rpc.debugging import DebugCalls
-from sandboxd.rpc.large import built
+from sandboxd.rpc.large import built, size_of
 from sandboxd.rpc.requests import Target
 from sandboxd.rpc.sandbox_requests import Defaults
 from sandboxd.sandboxes.model import SandboxSpec
@@ -30,6 +30,15 @@ from sandboxd.sandboxes.registry import SandboxRegistry
 from sandboxd.store.executions import ExecutionFilter
 from sandboxd.store.records import ExecutionState
 
+_Response = TypeVar(
+    "_Response",
+    pb.ExecuteResponse,
+    pb.QuickExecuteResponse,
+    pb.AnalyzeDataResponse,
+    pb.CancelExecutionResponse,
+    pb.GetExecutionResponse,
+)
+"""One with an execution, which is written in place."""
 _Context = grpc.aio.ServicerContext[Any, Any]
 _Kind = ExecutionKind
 _DEFAULT_PAGE = 50
@@ -58,7 +67,7 @@ class ExecutionServicer(execution_service_pb2_grpc.ExecutionServiceServicer):
 
     async def Execute(self, request: pb.ExecuteRequest, context: _Context) -> pb.ExecuteResponse:
         live = await self._start(request, _Kind.EXECUTE)
-        return pb.ExecuteResponse(execution=await self._outcome(live))
+        return await self._outcome(live, pb.ExecuteResponse())
 
     async def StreamExecute(
         self, request: pb.StreamExecuteRequest, context: _Context
@@ -80,7 +89,7 @@ class ExecutionServicer(execution_service_pb2_grpc.ExecutionServiceServicer):
             options=request.options,
             target=Target(limits=spec.limits, kind=_Kind.QUICK_EXECUTE),
         )
-        return pb.QuickExecuteResponse(execution=await self._run_once(request.user_id, spec, run))
+        return await self._run_once(pb.QuickExecuteResponse(), request.user_id, spec, run)
 
     async def AnalyzeData(self, request: pb.AnalyzeDataRequest, context: _Context) -> pb.AnalyzeDataResponse:
         spec = sandbox_requests.spec(request.spec, self._defaults)
@@ -96,10 +105,9 @@ class ExecutionServicer(execution_service_pb2_grpc.ExecutionServiceServicer):
             extra_inputs=(_data(request),),
         )
         if sandbox is not None:
-            execution = await self._outcome(await self._executions.start(sandbox, run))
-        else:
-            execution = await self._run_once(request.user_id, spec, run)
-        return pb.AnalyzeDataResponse(execution=execution)
+            live = await self._executions.start(sandbox, run)
+            return await self._outcome(live, pb.AnalyzeDataResponse())
+        return await self._run_once(pb.AnalyzeDataResponse(), request.user_id, spec, run)
 
     def Debug(self, request: pb.DebugRequest, context: _Context) -> Any:
         return self._debugging.debug(request)
@@ -116,7 +124,7 @@ class ExecutionServicer(execution_service_pb2_grpc.ExecutionServiceServicer):
         live = await self._find(request.execution_id)
         live.cancel()
         await live.wait()
-        return pb.CancelExecutionResponse(execution=await _execution(live))
+        return await _filled(pb.CancelExecutionResponse(), live)
 
     async def GetExecution(
         self, request: pb.GetExecutionRequest, context: _Context
@@ -126,7 +134,7 @@ class ExecutionServicer(execution_service_pb2_grpc.ExecutionServiceServicer):
         if request.HasField("wait") and not live.done:
             await _wait_at_most(live, request.wait.ToNanoseconds() / 1e9)
         full = request.view != pb.EXECUTION_VIEW_BASIC
-        return pb.GetExecutionResponse(execution=await _execution(live, full=full))
+        return await _filled(pb.GetExecutionResponse(), live, full=full)
 
     async def ListExecutions(
         self, request: pb.ListExecutionsRequest, context: _Context
@@ -197,23 +205,25 @@ class ExecutionServicer(execution_service_pb2_grpc.ExecutionServiceServicer):
             code=request.code,
         )
 
-    async def _outcome(self, live: LiveExecution) -> execution_pb2.Execution:
+    async def _outcome(self, live: LiveExecution, response: _Response) -> _Response:
         try:
             await live.wait()
         finally:
             _left(live)
         if live.refused is not None:
             raise live.refused
-        return await _execution(live)
+        return await _filled(response, live)
 
-    async def _run_once(self, user: str, spec: SandboxSpec, run: ExecutionRequest) -> execution_pb2.Execution:
+    async def _run_once(
+        self, response: _Response, user: str, spec: SandboxSpec, run: ExecutionRequest
+    ) -> _Response:
         """In a sandbox made for it and gone after it."""
         caller = current_caller()
         user_id = acting_user(caller, requests.user_id(user))
         sandbox = await self._registry.create_unrecorded(owner=caller.name, user_id=user_id, spec=spec)
         sandbox.single_use = True
         try:
-            return await self._outcome(await self._executions.start(sandbox, run))
+            return await self._outcome(await self._executions.start(sandbox, run), response)
         finally:
             self._registry.discard(sandbox)
 
@@ -222,13 +232,18 @@ class ExecutionServicer(execution_service_pb2_grpc.ExecutionServiceServicer):
         return await self._history.get(owner=current_caller().visible_owner, execution_id=execution_id)
 
 
-async def _execution(live: LiveExecution, *, full: bool = True) -> execution_pb2.Execution:
+async def _filled(response: _Response, live: LiveExecution, *, full: bool = True) -> _Response:
     size = live.stored_bytes if full else 0
-    return await built(lambda: responses.execution(live.execution, full=full), size=size)
+    await built(lambda: responses.fill_execution(response.execution, live.execution, full=full), size=size)
+    return response
 
 
 async def _event(event: Event, live: LiveExecution) -> execution_event_pb2.ExecutionEvent:
-    size = live.stored_bytes if isinstance(event.body, Ended) else 0
+    size = 0
+    if isinstance(event.body, Ended):
+        size = live.stored_bytes
+    elif isinstance(event.body, Inspected):
+        size = size_of(event.body)
     return await built(lambda: responses.event(event, live), size=size)
 
 

@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Callable
 from typing import TypeVar
 
+import msgspec
+
 _T = TypeVar("_T")
 
 _LARGE_BYTES = 128 * 1024
@@ -13,3 +15,8 @@ _LARGE_BYTES = 128 * 1024
 async def built(build: Callable[[], _T], *, size: int) -> _T:
     """What `build` makes of about `size` bytes."""
     return await asyncio.to_thread(build) if size >= _LARGE_BYTES else build()
+
+
+def size_of(said: object) -> int:
+    """Bytes of what a guest said; little work beside building an answer of it."""
+    return len(msgspec.msgpack.encode(said))

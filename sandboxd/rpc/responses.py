@@ -35,12 +35,17 @@ def seconds(value: float) -> duration_pb2.Duration:
 
 def variable(value: messages.VariableReport) -> sandbox_pb2.Variable:
     """A variable: its summary, and its typed value where there is one."""
-    message = sandbox_pb2.Variable(
-        name=value.name, type_name=value.type_name, summary=value.summary, truncated=value.truncated
-    )
-    if value.value is not None:
-        message.value.CopyFrom(values.to_wire(value.value))
+    message = sandbox_pb2.Variable()
+    fill_variable(message, value)
     return message
+
+
+def fill_variable(message: sandbox_pb2.Variable, value: messages.VariableReport) -> None:
+    """The same, written into `message`."""
+    message.name, message.type_name = value.name, value.type_name
+    message.summary, message.truncated = value.summary, value.truncated
+    if value.value is not None:
+        values.fill(message.value, value.value)
 
 
 def output(value: model.Output) -> execution_pb2.Output:
@@ -67,9 +72,15 @@ def log_entry(entry: messages.LogEntry) -> execution_pb2.LogEntry:
 
 def inspected(entry: messages.Inspected) -> execution_pb2.InspectedVariable:
     """A variable that user code recorded."""
-    message = execution_pb2.InspectedVariable(variable=variable(entry.variable), line=_line(entry.line))
-    _set_nanos(message.time, entry.time_ns)
+    message = execution_pb2.InspectedVariable()
+    _fill_inspected(message, entry)
     return message
+
+
+def _fill_inspected(message: execution_pb2.InspectedVariable, entry: messages.Inspected) -> None:
+    message.line = _line(entry.line)
+    fill_variable(message.variable, entry.variable)
+    _set_nanos(message.time, entry.time_ns)
 
 
 def _set_nanos(target: timestamp_pb2.Timestamp, nanos: int) -> None:
@@ -165,10 +176,13 @@ def _state(value: model.ExecutionState) -> "execution_pb2.Execution.State.ValueT
     return execution_pb2.Execution.State.Value(f"STATE_{value.value}")
 
 
-def result(value: model.ExecutionResult, *, full: bool = True) -> execution_pb2.ExecutionResult:
-    """How an execution ended; the basic view leaves out what may be large."""
-    message = execution_pb2.ExecutionResult(
-        state=_state(value.state), usage=usage(value.usage), session=session(value.session)
+def _fill_result(message: execution_pb2.ExecutionResult, value: model.ExecutionResult, *, full: bool) -> None:
+    """How an execution ended; the basic view leaves out what may be large. What is large is written in place:
+    a copy of it would hold everybody up."""
+    message.MergeFrom(
+        execution_pb2.ExecutionResult(
+            state=_state(value.state), usage=usage(value.usage), session=session(value.session)
+        )
     )
     if value.limit_receipt is not None:
         message.limit_receipt.CopyFrom(limit_receipt(value.limit_receipt))
@@ -177,45 +191,53 @@ def result(value: model.ExecutionResult, *, full: bool = True) -> execution_pb2.
             kind = execution_pb2.Failure.Kind.Value(f"KIND_{value.failure.kind.value}")
             message.failure.kind = kind
             message.failure.message = value.failure.message
-        return message
+        return
     if value.failure is not None:
         message.failure.CopyFrom(failure(value.failure))
     if value.value is not None:
-        message.value.CopyFrom(values.to_wire(value.value))
+        values.fill(message.value, value.value)
     message.value_truncated = value.value_truncated
     message.stdout.CopyFrom(output(value.stdout))
     message.stderr.CopyFrom(output(value.stderr))
     message.log_entries.extend(log_entry(entry) for entry in value.log_entries)
-    message.inspected_variables.extend(inspected(entry) for entry in value.inspected)
+    for entry in value.inspected:
+        _fill_inspected(message.inspected_variables.add(), entry)
     message.dropped_log_entry_count = value.dropped_log_entries
     message.cancelled_task_count = value.cancelled_tasks
     message.live_thread_count = value.live_threads
-    return message
 
 
 def execution(value: model.Execution, *, full: bool = True) -> execution_pb2.Execution:
     """An execution as it stands."""
-    message = execution_pb2.Execution(
-        id=value.id,
-        sandbox_id=value.sandbox_id,
-        user_id=value.user_id,
-        number=value.number,
-        kind=execution_pb2.Execution.Kind.Value(f"KIND_{value.request.kind.value}"),
-        state=_state(value.state),
-        create_time=timestamp(value.create_time),
-        request_id=value.request.request_id,
-        code=value.request.code if full else "",
-        query_count=value.query_count,
-        trace_step_count=value.trace_step_count,
-        last_sequence=value.last_sequence,
+    message = execution_pb2.Execution()
+    fill_execution(message, value, full=full)
+    return message
+
+
+def fill_execution(message: execution_pb2.Execution, value: model.Execution, *, full: bool = True) -> None:
+    """The same, written into `message`."""
+    message.MergeFrom(
+        execution_pb2.Execution(
+            id=value.id,
+            sandbox_id=value.sandbox_id,
+            user_id=value.user_id,
+            number=value.number,
+            kind=execution_pb2.Execution.Kind.Value(f"KIND_{value.request.kind.value}"),
+            state=_state(value.state),
+            create_time=timestamp(value.create_time),
+            request_id=value.request.request_id,
+            code=value.request.code if full else "",
+            query_count=value.query_count,
+            trace_step_count=value.trace_step_count,
+            last_sequence=value.last_sequence,
+        )
     )
     if value.start_time is not None:
         message.start_time.CopyFrom(timestamp(value.start_time))
     if value.end_time is not None:
         message.end_time.CopyFrom(timestamp(value.end_time))
     if value.result is not None:
-        message.result.CopyFrom(result(value.result, full=full))
-    return message
+        _fill_result(message.result, value.result, full=full)
 
 
 def event(value: events.Event, live: LiveExecution) -> execution_event_pb2.ExecutionEvent:
@@ -235,7 +257,7 @@ def event(value: events.Event, live: LiveExecution) -> execution_event_pb2.Execu
         case messages.LogEntry():
             message.log_entry.CopyFrom(log_entry(value.body))
         case messages.Inspected():
-            message.inspected_variable.CopyFrom(inspected(value.body))
+            _fill_inspected(message.inspected_variable, value.body)
         case events.Dropped():
             message.dropped.stdout_dropped_bytes = value.body.stdout_bytes
             message.dropped.stderr_dropped_bytes = value.body.stderr_bytes
@@ -244,7 +266,7 @@ def event(value: events.Event, live: LiveExecution) -> execution_event_pb2.Execu
         case events.NotKept():
             message.dropped.reason = execution_event_pb2.EventsDropped.REASON_NOT_KEPT
         case events.Ended():
-            message.finished.execution.CopyFrom(execution(live.execution))
+            fill_execution(message.finished.execution, live.execution)
     return message
 
 

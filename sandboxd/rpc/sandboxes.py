@@ -17,6 +17,7 @@ from sandboxd.errors import InvalidArgument, SandboxBusy
 from sandboxd.rpc import paging, requests, responses, sandbox_requests, sandbox_responses
 from sandboxd.rpc.authentication import current_caller
 from sandboxd.rpc.checkpoints import CheckpointCalls
+from sandboxd.rpc.large import built, size_of
 from sandboxd.rpc.sandbox_requests import Defaults
 from sandboxd.rpc.sizes import MAX_REQUEST_BYTES, MAX_RESPONSE_BYTES
 from sandboxd.rpc.statistics import StatisticsSource
@@ -118,13 +119,20 @@ class SandboxServicer(sandbox_service_pb2_grpc.SandboxServiceServicer):
             report = await sandbox.inspect(variable_limit=limit)
         finally:
             sandbox.turn.release()
-        return pb.GetSandboxStateResponse(
+        shown = report.variables[:limit]
+        response = pb.GetSandboxStateResponse(
             sandbox=self._wire(sandbox),
-            variables=[responses.variable(item) for item in report.variables[:limit]],
             total_variable_count=max(report.total_count, 0) % 2**31,
             live_thread_count=max(report.live_threads, 0) % 2**31,
             memory_bytes=sandbox.used_memory_bytes(),
         )
+
+        def fill() -> None:
+            for item in shown:
+                responses.fill_variable(response.variables.add(), item)
+
+        await built(fill, size=size_of(shown))
+        return response
 
     async def ForkSandbox(self, request: pb.ForkSandboxRequest, context: _Context) -> pb.ForkSandboxResponse:
         return await self._checkpoints.fork(self._find(request.sandbox_id), request)

@@ -11,11 +11,12 @@ from sandboxd.channel import values as channel
 def to_wire(value: channel.Value) -> wire.Value:
     """The wire form of a value."""
     message = wire.Value()
-    _fill(message, value)
+    fill(message, value)
     return message
 
 
-def _fill(message: wire.Value, value: channel.Value) -> None:
+def fill(message: wire.Value, value: channel.Value) -> None:
+    """Writes the wire form of a value into `message`: copying a large one takes a second."""
     _FILLERS[type(value)](message, value)
 
 
@@ -180,8 +181,8 @@ def _map(message: wire.Value, value: channel.MapValue) -> None:
     add = message.map.entries.add
     for key, item in value.entries:
         entry = add()
-        _fill(entry.key, key)
-        _fill(entry.value, item)
+        fill(entry.key, key)
+        fill(entry.value, item)
 
 
 def _description(message: wire.Value, value: channel.DescriptionValue) -> None:
