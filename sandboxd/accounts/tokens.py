@@ -108,6 +108,19 @@ def revoke_tokens_of(path: Path, principal: str) -> int:
     return len(gone)
 
 
+def forget_revoked_file(book: Path, token_file: Path) -> bool:
+    """Remove a token file whose token the book does not have, or no longer: the next start would make it
+    known again. Says whether it was; raises OSError where it can't be removed."""
+    try:
+        text = token_file.read_text().strip()
+    except (FileNotFoundError, UnicodeDecodeError):
+        return False
+    if _digest(text)[:_ID_LENGTH] in _read(book):
+        return False
+    token_file.unlink()
+    return True
+
+
 class TokenBook:
     """The tokens of a file; looks at the file again at each call, so that changes need no restart."""
 

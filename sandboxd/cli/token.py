@@ -122,13 +122,30 @@ def revoke(
     from sandboxd.accounts.tokens import revoke_token
 
     with explained(as_json=as_json):
-        found = revoke_token(_settings(config).token_book_path, token_id)
-    if not found:
-        give_up(f"no token {token_id}; `sandboxd token list` shows them", as_json=as_json, reason="NO_TOKEN")
+        settings = _settings(config)
+        if not revoke_token(settings.token_book_path, token_id):
+            give_up(
+                f"no token {token_id}; `sandboxd token list` shows them", as_json=as_json, reason="NO_TOKEN"
+            )
+        remark = drop_token_file(settings)
     if as_json:
         print_json({"revoked": token_id})
     else:
-        say(f"revoked {token_id}")
+        say(f"revoked {token_id}{remark}")
+
+
+def drop_token_file(settings: "Settings") -> str:
+    """After tokens were revoked: what became of the token file, if it held one of them."""
+    from sandboxd.accounts.tokens import forget_revoked_file
+
+    path = settings.token_path
+    try:
+        dropped = forget_revoked_file(settings.token_book_path, path)
+    except OSError as error:
+        return (
+            f"; but {path} holds it and cannot be removed ({error.strerror}): the next start takes it again"
+        )
+    return f"; {path} held it and was removed, the next start makes another" if dropped else ""
 
 
 def _settings(config: Path | None) -> "Settings":

@@ -35,6 +35,7 @@ def delete(
     The server must be stopped: it holds the history. With `--owner` no token is revoked.
     """
     from sandboxd.accounts.tokens import revoke_tokens_of
+    from sandboxd.cli.token import drop_token_file
     from sandboxd.settings import load_settings
     from sandboxd.store.errors import StoreInUse
 
@@ -50,6 +51,7 @@ def delete(
             problem = "the server is running and holds the history; stop it, delete, and start it again"
             give_up(problem, as_json=as_json, reason=StoreInUse.reason)
         tokens = revoke_tokens_of(settings.token_book_path, name) if owner is None else 0
+        remark = drop_token_file(settings) if tokens else ""
     if as_json:
         print_json(
             {
@@ -63,7 +65,7 @@ def delete(
         return
     say(
         f"deleted of {name}: {deleted.executions} executions, {deleted.sandboxes} sandboxes, "
-        f"{deleted.queries} queries, {tokens} tokens"
+        f"{deleted.queries} queries, {tokens} tokens{remark}"
     )
 
 

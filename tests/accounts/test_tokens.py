@@ -17,6 +17,7 @@ from sandboxd.accounts.tokens import (
     add_token,
     create_token,
     ensure_first_token,
+    forget_revoked_file,
     list_tokens,
     revoke_token,
 )
@@ -143,3 +144,17 @@ def test_a_known_text_is_added_once_by_its_hash(path: Path) -> None:
     again = add_token(path, "t" * 43, principal="b", role=Role.USER)
     assert first.id == again.id
     assert [t.principal for t in list_tokens(path)] == ["b"]
+
+
+def test_a_revoked_token_does_not_come_back_from_the_token_file(path: Path, tmp_path: Path) -> None:
+    # The next start used to take it from the file and make it known again.
+    token_file = tmp_path / "token"
+    assert ensure_first_token(path, token_file)
+    text = token_file.read_text().strip()
+    (record,) = list_tokens(path)
+    assert not forget_revoked_file(path, token_file)  # it is known
+    revoke_token(path, record.id)
+    assert forget_revoked_file(path, token_file)
+    assert ensure_first_token(path, token_file)
+    assert TokenBook(path).find(text) is None
+    assert TokenBook(path).find(token_file.read_text().strip()) is not None

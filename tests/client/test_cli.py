@@ -215,6 +215,16 @@ def test_tokens_are_made_used_listed_and_revoked_while_the_server_runs(server: S
     assert _run("token", "revoke", made["id"], **place).returncode == 2
 
 
+def test_revoking_the_token_of_the_token_file_removes_the_file(tmp_path: Path) -> None:
+    place = {"SANDBOXD_DATA_DIRECTORY": str(tmp_path)}
+    made = json.loads(_run("token", "create", "local", "--role", "service", "--json", **place).stdout)
+    token_file = tmp_path / "token"
+    token_file.write_text(made["token"])
+    said = _run("token", "revoke", made["id"], **place)
+    assert "was removed" in said.stderr
+    assert not token_file.exists()
+
+
 def test_debug_lists_steps_with_what_changed(server: Server) -> None:
     found = _run("debug", "-", stdin="a = 1\nb = a + 1\nb\n", **_at(server))
     assert found.returncode == 0
