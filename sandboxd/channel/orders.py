@@ -35,8 +35,6 @@ class Spawn(_Order, frozen=True, tag="spawn"):
     workspace_bytes: int
     workspace_inodes: int
     hostname: str
-    rehearse: bool
-    """Run a small program while nobody waits: the first execution then finds its pages copied."""
     fault_step: str = ""
     """A set-up step that is to fail; only tests ask for one."""
 

@@ -25,15 +25,11 @@ from sandboxd.guest.preload import rehearse
 from sandboxd.guest.runner import Runner
 
 
-def serve(runner: Runner, channel: socket.socket, *, rehearsal: bool) -> None:
-    """Serves `channel` with a prepared session; returns when the host has closed or broken it.
-
-    With `rehearsal` it runs a small program for nobody first.
-    """
+def serve(runner: Runner, channel: socket.socket) -> None:
+    """Serves `channel` with a prepared session; returns when the host has closed or broken it."""
     session = runner.session
     session.channel = channel
-    if rehearsal:
-        rehearse(runner)
+    rehearse(runner)
     while True:
         try:
             message = session.receive()

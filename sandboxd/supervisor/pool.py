@@ -18,8 +18,7 @@ class GuestPool:
     """Keeps `size` guests ready. Whoever finds it empty waits for the next one, first come first served;
     a failure to make one reaches the one who waits longest, never nobody."""
 
-    def __init__(self, make: Callable[[bool], Awaitable[GuestProcess]], *, size: int) -> None:
-        """`make` is told whether somebody waits for the guest."""
+    def __init__(self, make: Callable[[], Awaitable[GuestProcess]], *, size: int) -> None:
         self._make = make
         self._size = size
         self._ready: deque[GuestProcess] = deque()
@@ -95,7 +94,7 @@ class GuestPool:
         if self._pause:
             await asyncio.sleep(self._pause)
         try:
-            guest = await self._make(bool(self._waiting))
+            guest = await self._make()
         except SandboxdError as error:
             self._pause = min(max(2 * self._pause, _FIRST_PAUSE_SECONDS), _LONGEST_PAUSE_SECONDS)
             waiting = self._next_waiting()

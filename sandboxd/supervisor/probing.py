@@ -73,6 +73,7 @@ def probe_host(*, without: frozenset[str] = frozenset()) -> HostIsolation:
         env={"LANG": "C.UTF-8"},
         capture_output=True,
         timeout=_PROBE_SECONDS,
+        process_group=0,  # Ctrl-C in a terminal ends the server, which says so itself
         check=False,
     )
     if output.returncode:

@@ -51,10 +51,8 @@ class Spawner:
         self._threads = ThreadPoolExecutor(max_workers=8, thread_name_prefix="cgroup")
         self._removals: set[asyncio.Future[bool]] = set()
 
-    async def spawn(
-        self, zygote: ZygoteProcess, shape: GuestShape, *, cpu_percent: int, awaited: bool
-    ) -> GuestProcess:
-        """A guest that is locked down and waits for its configuration, and rehearses unless it is awaited."""
+    async def spawn(self, zygote: ZygoteProcess, shape: GuestShape, *, cpu_percent: int) -> GuestProcess:
+        """A guest that is locked down and waits for its configuration."""
         family = Family(
             number=next(self._numbers),
             uid=self._take_uid(zygote),
@@ -65,7 +63,7 @@ class Spawner:
         family.cpu_percent = cpu_percent
         try:
             family.cgroup = await self._create_group(family.number, shape, cpu_percent)
-            guest = await self._spawn(zygote, shape, family, rehearse=not awaited)
+            guest = await self._spawn(zygote, shape, family)
         except BaseException as error:
             if isinstance(error, GuestSetupFailed):
                 _log.error("guest.setup_failed", step=error.step, problem=error.problem)
@@ -118,9 +116,7 @@ class Spawner:
             self._removals.add(removal)
             removal.add_done_callback(self._removals.discard)
 
-    async def _spawn(
-        self, zygote: ZygoteProcess, shape: GuestShape, family: Family, *, rehearse: bool
-    ) -> GuestProcess:
+    async def _spawn(self, zygote: ZygoteProcess, shape: GuestShape, family: Family) -> GuestProcess:
         guest, descriptors = open_guest(family.number, family)
         order = Spawn(
             guest_id=guest.guest_id,
@@ -129,7 +125,6 @@ class Spawner:
             workspace_bytes=shape.workspace_bytes,
             workspace_inodes=shape.workspace_inodes,
             hostname=_HOSTNAME,
-            rehearse=rehearse,
             fault_step=self.fault_step,
         )
         try:

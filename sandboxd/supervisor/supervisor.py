@@ -156,7 +156,7 @@ class Supervisor:
         """A ready guest under `limits`; it is the caller's, who must kill it."""
         shape = shape_of(limits)
         if shape != self._default_shape:
-            return await self._make(shape, cpu_percent=limits.cpu_percent, awaited=True)
+            return await self._make(shape, cpu_percent=limits.cpu_percent)
         guest = await self._pool.take()
         if limits.cpu_percent != self._default_limits.cpu_percent:
             self._spawner.apply_cpu(guest, shape, cpu_percent=limits.cpu_percent)
@@ -172,20 +172,18 @@ class Supervisor:
     def _all_guests(self) -> list[GuestProcess]:
         return [guest for zygote in self._zygotes() for guest in zygote.guests.values()]
 
-    async def _make_default(self, awaited: bool) -> GuestProcess:
-        cpu_percent = self._default_limits.cpu_percent
-        return await self._make(self._default_shape, cpu_percent=cpu_percent, awaited=awaited)
+    async def _make_default(self) -> GuestProcess:
+        return await self._make(self._default_shape, cpu_percent=self._default_limits.cpu_percent)
 
-    async def _make(self, shape: GuestShape, *, cpu_percent: int, awaited: bool) -> GuestProcess:
+    async def _make(self, shape: GuestShape, *, cpu_percent: int) -> GuestProcess:
         """From the zygote of the moment; when that dies meanwhile, from the next one."""
         zygote = await self._current_zygote()
         try:
-            return await self._spawner.spawn(zygote, shape, cpu_percent=cpu_percent, awaited=awaited)
+            return await self._spawner.spawn(zygote, shape, cpu_percent=cpu_percent)
         except Unavailable:
             if not zygote.died.done() and not zygote.given_up:
                 raise
-        zygote = await self._current_zygote()
-        return await self._spawner.spawn(zygote, shape, cpu_percent=cpu_percent, awaited=awaited)
+        return await self._spawner.spawn(await self._current_zygote(), shape, cpu_percent=cpu_percent)
 
     async def _current_zygote(self) -> ZygoteProcess:
         if self._zygote is None:

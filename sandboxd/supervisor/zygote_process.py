@@ -85,6 +85,7 @@ class ZygoteProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 cwd="/",
+                process_group=0,  # Ctrl-C in a terminal is for the server, which lets executions end
             )
         self._loop.add_reader(self._control.fileno(), self._readable)
 

@@ -93,7 +93,7 @@ def become_guest(setup: GuestSetup, order: Spawn, descriptors: GuestDescriptors,
         _die_of_setup(descriptors.channel, "unknown", error)
     gc.enable()
     try:
-        guest_main.serve(runner, channel, rehearsal=order.rehearse)
+        guest_main.serve(runner, channel)
     finally:
         os._exit(0)
 

@@ -63,9 +63,7 @@ def test_every_layer_has_a_step_and_the_filter_is_last() -> None:
 def test_a_guest_without_a_user_id_of_its_own_is_refused() -> None:
     setup = GuestSetup(plan=_plan(own_map=False), proc=-1)
     limits = ResourceLimits(data_bytes=0, address_space_bytes=0, open_files=0, processes=0, file_bytes=0)
-    order = Spawn(
-        guest_id=1, uid=0, limits=limits, workspace_bytes=0, workspace_inodes=0, hostname="", rehearse=False
-    )
+    order = Spawn(guest_id=1, uid=0, limits=limits, workspace_bytes=0, workspace_inodes=0, hostname="")
     with pytest.raises(OSError, match="no user id"):
         dict(setup.steps)["credentials"](setup, order, GuestDescriptors(-1, -1, -1))
 

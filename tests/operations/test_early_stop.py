@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.interruptible import heed_sigint
 from tests.support.leftovers import wait_until
 from tests.support.serving import children, is_zygote
 
@@ -43,4 +44,5 @@ def _serve(directory: Path) -> subprocess.Popen[str]:
         stderr=subprocess.STDOUT,
         text=True,
         process_group=0,
+        preexec_fn=heed_sigint,  # noqa: PLW1509  one thread runs
     )

@@ -12,6 +12,7 @@ import time
 
 from sandboxd_client import Client
 
+from tests.support.interruptible import heed_sigint
 from tests.support.server_process import Server
 
 
@@ -70,8 +71,7 @@ async def test_in_a_terminal_the_screen_is_drawn_again_until_ctrl_c(watched: Ser
         stderr=slave,
         env=_environment(watched) | {"COLUMNS": "120", "LINES": "40"},
         start_new_session=True,
-        # A shell starts its background jobs with SIGINT ignored, and that is inherited.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509  one thread runs
+        preexec_fn=heed_sigint,  # noqa: PLW1509  one thread runs
     )
     os.close(slave)
     try:

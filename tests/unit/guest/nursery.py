@@ -215,7 +215,7 @@ def _serve_forks(control: socket.socket) -> None:
                     used = int(statm.read().split()[5]) * resource.getpagesize()
                 resource.setrlimit(resource.RLIMIT_DATA, (used + int(packet), used + int(packet)))
             try:
-                main.serve(runner, socket.socket(fileno=channel), rehearsal=True)
+                main.serve(runner, socket.socket(fileno=channel))
             except BaseException:  # noqa: BLE001  a test must be told why its guest has ended
                 os.write(2, traceback.format_exc().encode())
             finally:
