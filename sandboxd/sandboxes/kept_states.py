@@ -1,7 +1,5 @@
 """The states of one session that are kept: copies of its guest, made, counted against memory, dropped."""
 
-import asyncio
-
 from sandboxd.errors import CopyFailed, NotBranchable
 from sandboxd.sandboxes.checkpoints import Checkpoint, CheckpointRing, ParkedState
 from sandboxd.sandboxes.keeping import excess_bytes, refusal, unsupported
@@ -10,6 +8,7 @@ from sandboxd.supervisor.copying import Sequel
 from sandboxd.supervisor.guest_exit import GuestSink
 from sandboxd.supervisor.guest_process import GuestProcess
 from sandboxd.supervisor.supervisor import Supervisor
+from sandboxd.supervisor.waiting import first_of
 
 
 class KeptStates:
@@ -138,7 +137,7 @@ class KeptStates:
             dropped = oldest.state.guest
             self.ring.drop(oldest)
             if not dropped.alive:
-                await asyncio.wait([dropped.exited], timeout=1)
+                await first_of(dropped.exited, seconds=1)
 
     # --- losing ----------------------------------------------------------------------------------
 

@@ -20,6 +20,7 @@ from sandboxd.sandboxes.whole import whole
 from sandboxd.supervisor.copying import Sequel
 from sandboxd.supervisor.guest_process import GuestProcess
 from sandboxd.supervisor.supervisor import Supervisor
+from sandboxd.supervisor.waiting import first_of
 
 _log = structlog.get_logger(__name__)
 
@@ -224,8 +225,7 @@ class Session:
             self._supervisor.copy(guest, sequel=Sequel(message=order, sink=waiter))
         )
         self._successor = (state, copying)
-        ends: list[asyncio.Future[Any]] = [waiter.answer, guest.exited]
-        await asyncio.wait(ends, timeout=_RESTORE_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        await first_of(waiter.answer, guest.exited, seconds=_RESTORE_SECONDS)
         if not waiter.answer.done() or not guest.alive or self.states.has_ended():
             guest.kill("could not be restored")
             await self.settle()
@@ -260,7 +260,7 @@ class Session:
         guest, self.guest = self.guest, None
         if guest is not None:
             guest.kill("replaced by a kept state")
-            await asyncio.wait([guest.exited], timeout=_RESTORE_SECONDS)
+            await first_of(guest.exited, seconds=_RESTORE_SECONDS)
 
     async def _restore(self, copy: GuestProcess, directory: str) -> None:
         self._request_number += 1

@@ -9,13 +9,13 @@ import asyncio
 import os
 import socket
 from dataclasses import dataclass
-from typing import Any
 
 from sandboxd.channel.messages import Fork, ForkFailed, GuestMessage, HostMessage
 from sandboxd.errors import CopyFailed, GuestSetupFailed
 from sandboxd.supervisor.family import Family
 from sandboxd.supervisor.guest_exit import GuestSink, OutputStream
 from sandboxd.supervisor.guest_process import GuestProcess
+from sandboxd.supervisor.waiting import first_of
 
 _COPY_SECONDS = 15.0
 """A gigabyte of small objects is copied in 0.03 s and 256 MiB of files are read in 0.2 s; a busy machine
@@ -117,22 +117,16 @@ class _NoAnswer(CopyFailed):
 
 async def _hello(copy: GuestProcess, refusal: "_Refusal") -> None:
     """Waits for the copy's first word, the guest's refusal, or the end of the channel."""
-    hello: asyncio.Future[None] = asyncio.ensure_future(copy.ready())
-    try:
-        async with asyncio.timeout(_COPY_SECONDS):
-            answers: list[asyncio.Future[Any]] = [hello, refusal.problem]
-            await asyncio.wait(answers, return_when=asyncio.FIRST_COMPLETED)
-    except TimeoutError:
-        raise _NoAnswer(problem="the session did not copy itself in time and was ended") from None
-    finally:
-        hello.cancel()
-    if hello.done() and not hello.cancelled():
-        error = hello.exception()
+    await first_of(copy.greeting, refusal.problem, seconds=_COPY_SECONDS)
+    if copy.greeting.done():
+        error = copy.greeting.exception()
         if error is None:
             return
         if isinstance(error, GuestSetupFailed) and error.step in ("copy", "too large"):
             raise CopyFailed(problem=error.problem, too_large=error.step == "too large")
         raise CopyFailed(problem="the copy died before it was complete")
+    if not refusal.problem.done():
+        raise _NoAnswer(problem="the session did not copy itself in time and was ended")
     message = refusal.problem.result()
     raise CopyFailed(problem=message.problem[:500], too_large=message.too_large)
 

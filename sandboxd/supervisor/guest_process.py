@@ -24,6 +24,7 @@ from sandboxd.supervisor.guest_exit import (
 )
 from sandboxd.supervisor.handshake import Handshake, refuse
 from sandboxd.supervisor.output_pipes import OutputPipes
+from sandboxd.supervisor.waiting import first_of
 
 _REAP_REPORT_SECONDS = 2.0
 _EOF_GRACE_SECONDS = 1.0
@@ -75,7 +76,8 @@ class GuestProcess:
         self._on_gone: list[Callable[[GuestProcess], None]] = []
         if copy_of:
             self._channel.max_frame_bytes = copy_of._channel.max_frame_bytes
-        self._greeted = Handshake(self, self._channel).over
+        self.greeting = Handshake(self, self._channel).over
+        """Done once it has greeted; its exception says what failed."""
 
     # --- life ------------------------------------------------------------------------------------
 
@@ -104,12 +106,12 @@ class GuestProcess:
 
     def _measure_base(self) -> None:
         """Once it has greeted and is known: which of the two comes first is open."""
-        if not self.copy_of and self.pid > 0 and self._greeted.done():
+        if not self.copy_of and self.pid > 0 and self.greeting.done():
             self.base_anonymous_bytes = pidfds.anonymous_bytes(self.pid)
 
     async def ready(self) -> None:
         """Waits for the greeting; `GuestSetupFailed` when a step failed, and the guest is gone."""
-        await asyncio.shield(self._greeted)
+        await asyncio.shield(self.greeting)
 
     def greeted(self) -> None:
         """Its greeting was right: what else it says is for whoever listens."""
@@ -118,20 +120,7 @@ class GuestProcess:
 
     async def until(self, answer: asyncio.Future[Any]) -> None:
         """Waits for `answer` or for the guest's end, whichever comes first."""
-        over: asyncio.Future[None] = self._loop.create_future()
-
-        def end(_: asyncio.Future[Any]) -> None:
-            if not over.done():
-                over.set_result(None)
-
-        # asyncio.wait does the same with three times the work, and every execution waits here.
-        answer.add_done_callback(end)
-        self.exited.add_done_callback(end)
-        try:
-            await over
-        finally:
-            answer.remove_done_callback(end)
-            self.exited.remove_done_callback(end)
+        await first_of(answer, self.exited)
 
     def when_gone(self, callback: Callable[["GuestProcess"], None]) -> None:
         """Calls `callback` once the guest is dead and reaped."""
@@ -238,11 +227,11 @@ class GuestProcess:
             self._status = await status_of_unreaped(self.pidfd)
             if self._status in _KILLED_STATUSES and not self._killed_for:
                 # The end of the zygote ends every guest; the news of it may come a moment later.
-                await asyncio.wait([self.family.zygote.died], timeout=_ZYGOTE_NEWS_SECONDS)
+                await first_of(self.family.zygote.died, seconds=_ZYGOTE_NEWS_SECONDS)
             self._finish()
             return
-        either = [self._reaped, self.family.zygote.died]  # a dead zygote reports nothing
-        await asyncio.wait(either, timeout=_REAP_REPORT_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        # A dead zygote reports nothing.
+        await first_of(self._reaped, self.family.zygote.died, seconds=_REAP_REPORT_SECONDS)
         self._finish()
 
     def _finish(self) -> None:
@@ -256,7 +245,7 @@ class GuestProcess:
             self._killed_for = self._killed_for or ZYGOTE_DIED
         group = self.cgroup
         oom = not self._killed_for and self._status in _KILLED_STATUSES and self.family.claim_oom_kill()
-        refuse(self._greeted, "start", "the guest died before it was ready")
+        refuse(self.greeting, "start", "the guest died before it was ready")
         self._close()
         self.exited.set_result(
             GuestExit(

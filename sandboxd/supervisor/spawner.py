@@ -16,6 +16,7 @@ from sandboxd.supervisor.cgroups import Cgroup, CgroupLimits
 from sandboxd.supervisor.copying import Sequel, copy_guest, open_guest
 from sandboxd.supervisor.family import MOST_PROCESSES, Family, GuestShape
 from sandboxd.supervisor.guest_process import GuestProcess
+from sandboxd.supervisor.waiting import first_of
 from sandboxd.supervisor.zygote_process import ZygoteProcess
 
 _log = structlog.get_logger(__name__)
@@ -159,7 +160,7 @@ class Spawner:
 
 
 async def _settled(guest: GuestProcess) -> None:
-    await asyncio.wait([guest.exited], timeout=2)
+    await first_of(guest.exited, seconds=2)
 
 
 def _group_limits(shape: GuestShape, cpu_percent: int) -> CgroupLimits:
