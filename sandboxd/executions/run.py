@@ -28,6 +28,7 @@ from sandboxd.executions.evaluation import evaluate_in, no_answer
 from sandboxd.executions.events import EventLog
 from sandboxd.executions.output import HeadAndTail
 from sandboxd.limits import MIB, Limits
+from sandboxd.supervisor import pidfds
 from sandboxd.supervisor.guest_exit import GuestExit, GuestSink, OutputStream
 from sandboxd.supervisor.guest_process import GuestProcess
 from sandboxd.supervisor.usage import UsageMeter
@@ -100,7 +101,7 @@ class GuestRun:
         self._call = call
         self._feed = feed
         self._copy = copy
-        self._clock = RunClock(timeout_seconds, lambda: self.stop(TIME_OUT))
+        self._clock = RunClock(timeout_seconds, lambda: self.stop(TIME_OUT), spent=self._cpu_seconds)
         self._escalation = Escalation(guest)
         self._finished: asyncio.Future[Finished] = asyncio.get_running_loop().create_future()
         self._stopped_for = ""
@@ -161,6 +162,9 @@ class GuestRun:
         if not self._finished.done():
             self._stopped_for = self._stopped_for or reason
             self._escalation.start(reason)
+
+    def _cpu_seconds(self) -> float:
+        return pidfds.cpu_nanos(self._guest.pid) / 1e9 if self._guest.alive else 0.0
 
     # --- what a debug session asks for -----------------------------------------------------------
 

@@ -134,6 +134,19 @@ def test_time_at_a_stop_is_not_run_time(server: Serving, sandbox: str) -> None:
     assert talk.end().execution.state == execution_pb2.Execution.STATE_SUCCEEDED
 
 
+def test_a_program_that_only_says_it_is_stopped_is_held_to_its_time(server: Serving, sandbox: str) -> None:
+    # The clock stood still for it, for up to an hour at each forged stop.
+    forged = (
+        "import os\nfrom sandboxd.channel.debug import DebugStopped\n"
+        "from sandboxd.channel.framing import encode_frame\n"
+        "os.write(3, encode_frame(DebugStopped(run_id=1, payload=b'', reason=1)))\n"
+        "while True: pass\n"
+    )
+    talk = Talk(server, sandbox, forged, seconds=0.5, pause_timeout=duration_pb2.Duration(seconds=30))
+    talk.until("stopped")
+    assert talk.until("finished").execution.state == execution_pb2.Execution.STATE_TIMED_OUT
+
+
 def test_a_stop_that_lasts_too_long_ends_the_run(server: Serving, sandbox: str) -> None:
     limit = duration_pb2.Duration(nanos=300_000_000)
     talk = Talk(server, sandbox, "x = 1\ny = 2\n", stop_at_entry=True, pause_timeout=limit)
