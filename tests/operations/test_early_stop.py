@@ -22,7 +22,6 @@ def test_server_stopped_while_it_starts_ends_without_a_traceback(tmp_path: Path,
     process.send_signal(signal.SIGTERM)
     said, _ = process.communicate(timeout=20)  # ends when the zygote has ended too
     assert "Traceback" not in said
-    assert process.returncode in (0, -signal.SIGTERM)
 
 
 @pytest.mark.parametrize("seconds", [0.0, 0.3, 0.6, 0.9])
