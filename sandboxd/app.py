@@ -1,7 +1,6 @@
 """The composition root: builds every object once, starts them in order, stops them in reverse."""
 
 import asyncio
-import gc
 import os
 import signal
 from collections.abc import AsyncIterator, Callable
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING
 import structlog
 from prometheus_client import CollectorRegistry
 
+from sandboxd import memory
 from sandboxd.accounts.authentication import Authentication
 from sandboxd.accounts.certificates import SubjectMapping, SubjectTable
 from sandboxd.accounts.fair_queue import FairQueue
@@ -277,10 +277,7 @@ async def run_server(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
     async with running_server(settings, early=early) as addresses:
-        # What the imports made stays for good. Left among the rest, it makes full collections so rare that
-        # ended sandboxes and their output lie about for minutes, and so long that calls wait for them.
-        gc.collect()
-        gc.freeze()
+        memory.set_imports_apart()
         if started:
             started(addresses)
         await stop.wait()

@@ -11,6 +11,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from sandboxd import memory
 from sandboxd.isolation import credentials
 from sandboxd.settings import Settings
 from sandboxd.supervisor.probing import probe_host
@@ -53,6 +54,7 @@ async def early_start(settings: Settings, *, fault_step: str = "") -> AsyncItera
 
 async def serve(settings: Settings, *, started: Callable[["BoundAddresses"], None] | None = None) -> None:
     """Serves until SIGTERM or SIGINT; a second one ends the drain at once."""
+    memory.give_back_large_blocks()
     async with early_start(settings) as early:
         # In a thread, since the zygote asks for its id maps meanwhile.
         await asyncio.to_thread(importlib.import_module, "sandboxd.app")
