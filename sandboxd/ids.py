@@ -10,6 +10,7 @@ CheckpointId = NewType("CheckpointId", str)
 QueryId = NewType("QueryId", str)
 
 _RANDOM_BYTES = 16
+_SHOWN_CHARACTERS = 12
 
 
 def _new(prefix: str) -> str:
@@ -34,3 +35,8 @@ def new_checkpoint_id() -> CheckpointId:
 def new_query_id() -> QueryId:
     """`qry_` and 128 random bits."""
     return QueryId(_new("qry_"))
+
+
+def shown(whole: str) -> str:
+    """What a log shows of an id: its type and 40 of its bits, enough to find it by and not the whole."""
+    return whole[:_SHOWN_CHARACTERS]

@@ -89,6 +89,8 @@ class Authentication:
             raise Unauthenticated(
                 problem="the call carries no token; send the metadata 'authorization: Bearer <token>'"
             )
+        if authorization[: len(_SCHEME)].lower() != _SCHEME:
+            raise Unauthenticated(problem="the metadata 'authorization' is not of the form 'Bearer <token>'")
         raise Unauthenticated(problem="the token is not valid: unknown, revoked or expired")
 
     def _find(

@@ -36,7 +36,7 @@ def command(
     granularity: Annotated[
         Literal["statement", "line"], typer.Option(help="What one step is.")
     ] = "statement",
-    embedded: Annotated[bool, typer.Option(help="Use a server inside this process.")] = False,
+    embedded: Annotated[bool, typer.Option("--embedded", help="Use a server inside this process.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Run code line by line. Prints each step with what changed, or with --break or -i stops and takes

@@ -26,10 +26,10 @@ def command(
     timeout: Annotated[float | None, typer.Option(help="Seconds the code may run.")] = None,
     memory_mb: Annotated[int | None, typer.Option(help="Memory it may use, in MiB.")] = None,
     unrestricted: Annotated[
-        bool, typer.Option(help="Without language rules; the kernel isolates all the same.")
+        bool, typer.Option("--unrestricted", help="Without language rules; the kernel isolates all the same.")
     ] = False,
     debugging: Annotated[bool, typer.Option("--debug", help="Show the variables of failed frames.")] = False,
-    embedded: Annotated[bool, typer.Option(help="Use a server inside this process.")] = False,
+    embedded: Annotated[bool, typer.Option("--embedded", help="Use a server inside this process.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Run code in a sandbox. Its output appears while it runs; exit code 1 when it fails.

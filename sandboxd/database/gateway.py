@@ -28,7 +28,7 @@ from sandboxd.database.settings import DatabaseSettings
 from sandboxd.database.turns import Turns
 from sandboxd.database.worker_pool import WorkerPool
 from sandboxd.errors import SandboxdError
-from sandboxd.ids import new_query_id
+from sandboxd.ids import new_query_id, shown
 
 _log = structlog.get_logger(__name__)
 
@@ -168,7 +168,7 @@ class DatabaseGateway:
             await self._audit.record(entry)
         except AuditFailed as error:
             self._audit_works = False
-            _log.error("database.audit_failed", query=entry.id[:8], error=str(error))
+            _log.error("database.audit_failed", query=shown(entry.id), error=str(error))
 
 
 def _check_size(sql: str, query_id: str) -> None:

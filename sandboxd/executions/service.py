@@ -27,7 +27,7 @@ from sandboxd.executions.model import (
 )
 from sandboxd.executions.outcome import Verdict, judge
 from sandboxd.executions.run import CallHandler, GuestRun, RunOutcome
-from sandboxd.ids import new_execution_id
+from sandboxd.ids import new_execution_id, shown
 from sandboxd.sandboxes.model import CheckpointReport, SessionOutcome, SessionState, SkipReason
 from sandboxd.sandboxes.sandbox import Sandbox
 from sandboxd.supervisor.guest_process import GuestProcess
@@ -138,7 +138,7 @@ class Executions:
             live.refused = error
             self._never_ran(live, ExecutionState.ABORTED, FailureKind.NEVER_RAN, str(error))
         except Exception as error:  # noqa: BLE001  a bug of ours must not leave a caller waiting for ever
-            _log.error("execution.failed_to_run", execution=execution.id[:8], exc_info=error)
+            _log.error("execution.failed_to_run", execution=shown(execution.id), exc_info=error)
             self._lost_sight(live)
         finally:
             await self._finish(sandbox, live)
@@ -155,7 +155,7 @@ class Executions:
         self._on_finished(execution)
         _log.info(
             "execution.finished",
-            execution=execution.id[:8],
+            execution=shown(execution.id),
             state=execution.state.value,
             wall_ms=round(execution.result.usage.wall_seconds * 1000, 1) if execution.result else None,
         )
@@ -271,7 +271,7 @@ class Executions:
 
     def _never_ran(self, live: LiveExecution, state: ExecutionState, kind: FailureKind, message: str) -> None:
         if live.done:  # it ran and has its result; what failed was keeping the state after it
-            _log.warning("session.not_kept", execution=live.execution.id[:8], problem=message)
+            _log.warning("session.not_kept", execution=shown(live.execution.id), problem=message)
             return
         live.execution.state = state
         live.execution.end_time = datetime.now(UTC)

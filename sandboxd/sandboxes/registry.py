@@ -8,7 +8,7 @@ import structlog
 
 from sandboxd.accounts.quotas import QuotaLedger, Resource, UserKey
 from sandboxd.errors import SandboxNotFound, TooManySandboxes
-from sandboxd.ids import SandboxId, new_sandbox_id
+from sandboxd.ids import SandboxId, new_sandbox_id, shown
 from sandboxd.sandboxes import records
 from sandboxd.sandboxes.model import SandboxSpec, SandboxState
 from sandboxd.sandboxes.sandbox import Sandbox
@@ -160,5 +160,5 @@ class SandboxRegistry:
         while True:
             await asyncio.sleep(_EXPIRY_TICK_SECONDS)
             for sandbox in [sandbox for sandbox in self._sandboxes.values() if sandbox.expired]:
-                _log.info("sandbox.expired", sandbox=sandbox.id[:8])
+                _log.info("sandbox.expired", sandbox=shown(sandbox.id))
                 await self.remove(sandbox, SandboxState.EXPIRED)

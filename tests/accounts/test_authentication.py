@@ -57,6 +57,12 @@ def test_a_bad_token_does_not_fall_back_to_a_certificate(path: Path) -> None:
         )
 
 
+def test_token_without_its_scheme_is_told_the_form(path: Path) -> None:
+    text, _ = create_token(path, principal="ada", role=Role.USER)
+    with pytest.raises(Unauthenticated, match="Bearer <token>"):
+        Authentication(tokens=TokenBook(path), subjects=SUBJECTS).authenticate(text)
+
+
 @pytest.mark.parametrize(
     "authorization", ["", "Bearer", "Bearer ", "Basic abc", "Bearer \udcff", "B" * 100_000]
 )
