@@ -1,5 +1,6 @@
 """Turns what a hook sees into steps."""
 
+import math
 import time
 import types
 from _thread import RLock
@@ -60,7 +61,8 @@ class Recorder:
         self.filtered_count = self.call_count = self.exception_count = self.missed_count = 0
         self.fault = ""
         self.limit_reached = False
-        self.flush_at = 0
+        self._flush_interval_ns = options.flush_interval_ns
+        self.flush_at: float = 0 if options.flush_interval_ns is not None else math.inf
         """Time in ns from which on the next step flushes."""
         self._taken_count = 0
         self._sink = sink
@@ -237,7 +239,8 @@ class Recorder:
 
     def turn(self, now: int) -> None:
         """Steps are due, by their number or the time; no further ones when that was all there may be."""
-        self.flush_at = now + self.options.flush_interval_ns
+        if self._flush_interval_ns is not None:
+            self.flush_at = now + self._flush_interval_ns
         try:
             self.flush()
         except MemoryError:

@@ -59,7 +59,7 @@ class DebugRun:
         )
         self.trace.source_text = "\n".join(source.lines)
         self.recorder = Recorder(
-            options=trace_options(settings),
+            options=trace_options(settings, streams=streams),
             sink=self,
             sources=self._source_of,
             stdout=[0] if stdout is None else stdout,
@@ -191,8 +191,8 @@ def _earlier_source(label: str) -> SourcePlan | None:
     return None
 
 
-def trace_options(settings: debug.DebugSettings) -> TraceOptions:
-    """The host's settings as the engine's options."""
+def trace_options(settings: debug.DebugSettings, *, streams: bool) -> TraceOptions:
+    """The host's settings as the engine's options; `streams` says that somebody waits for the steps."""
     return TraceOptions(
         detail=settings.detail,
         by_line=settings.by_line,
@@ -213,7 +213,7 @@ def trace_options(settings: debug.DebugSettings) -> TraceOptions:
             max_variables=settings.max_variables,
         ),
         batch_steps=settings.batch_steps,
-        flush_interval_ns=settings.flush_interval_ms * 1_000_000,
+        flush_interval_ns=settings.flush_interval_ms * 1_000_000 if streams else None,
         max_trace_bytes=settings.trace_bytes,
     )
 
