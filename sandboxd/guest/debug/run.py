@@ -102,6 +102,7 @@ class DebugRun:
                 stepping=stepping,
                 stop_at_entry=self._settings.stop_at_entry,
                 breakpoints_only=not self._settings.record_trace and not self._settings.stream_steps,
+                streams=self._settings.stream_steps,
             )
             self._control.install()
         self._hook.start()
