@@ -50,7 +50,7 @@ class DebugRun:
         self._code = code
         self._line = line
         self._earlier: dict[str, SourcePlan | None] = {source.label: source}
-        streams = settings.stream_steps and settings.detail != "summary"
+        self._streams = streams = settings.stream_steps and settings.detail != "summary"
         full = settings.detail == "full"
         self.trace = Trace(
             max_bytes=settings.trace_bytes,
@@ -117,7 +117,8 @@ class DebugRun:
             self._hook.stop()
             if self._control is not None:
                 self._control.remove()
-        self.recorder.flush()
+        if self._streams or self.trace.step_count:
+            self.recorder.flush()  # the few steps of a short run the trace takes when it is asked
         if self._told:
             return
         self._told = True
@@ -222,6 +223,8 @@ def trace_options(settings: debug.DebugSettings, *, streams: bool) -> TraceOptio
 def answer_query(trace: Trace | None, asked: debug.QueryTrace) -> debug.CommandDone:
     """The answer to a question about `trace`."""
     number = asked.command_id
+    if trace is not None:
+        trace.catch_up()
     if trace is None or not trace.step_count:
         return debug.CommandDone(
             command_id=number, kind="refused", reason="NO_TRACE", message="no trace is kept"

@@ -83,6 +83,11 @@ class Trace:
         for part in parts:
             self._take(recorder, part, is_last=part is parts[-1])
 
+    def catch_up(self) -> None:
+        """Takes the steps that the recorder still has; before anything is read."""
+        if self.recorder is not None:
+            self.recorder.flush()
+
     def _take(self, recorder: Recorder, rows: Rows, *, is_last: bool) -> None:
         tracking = recorder.tracking
         frames, tracking.new_frames = tracking.new_frames, []
