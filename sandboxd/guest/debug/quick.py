@@ -24,7 +24,7 @@ def make_line(recorder: Recorder) -> Callable[[types.FrameType, int], None]:  # 
     """
     slow = recorder.line
     state_of = recorder.tracking.states.get
-    tracking, rows = recorder.tracking, recorder.rows
+    tracking, outbox, rows = recorder.tracking, recorder.outbox, recorder.rows
     number_of, name_id = recorder.names.get, recorder.name_id
     add, stdout, clock = rows.extend, recorder.stdout, time.perf_counter_ns
     simple_change, changed_in_place = recorder.differ.simple_change, recorder.differ.changed_in_place
@@ -80,7 +80,7 @@ def make_line(recorder: Recorder) -> Callable[[types.FrameType, int], None]:  # 
                 state.found_object(bound, new)
         state.raw_line = raw
         state.statement = statement
-        if now >= recorder.flush_at or len(rows) >= recorder.room:
-            recorder.turn(now)
+        if now >= outbox.flush_at or len(rows) >= outbox.room:
+            outbox.turn(now)
 
     return line
