@@ -9,7 +9,7 @@ from sandboxd.guest.debug.frames import MISSING, FrameState, is_hidden_name, is_
 from sandboxd.guest.debug.libraries import described
 from sandboxd.guest.debug.plan import StatementPlan
 from sandboxd.guest.debug.values import STEP_NODES, Renderer
-from sandboxd.guest.debug.wire import bytes_field
+from sandboxd.guest.debug.wire import bytes_field, varint, zigzag
 
 INTEGER, OTHER, UNBOUND = 1, 2, 3
 """`ChangeKind` on the wire."""
@@ -17,6 +17,8 @@ Change = tuple[int, int, Any]
 """Id of the name, kind, and an int, the body of a `Change` or None."""
 INT64 = 1 << 63
 _MAX_KEPT_TEXT = 1024
+_LIBRARY_FAULTS = (AttributeError, IndexError, RecursionError, TypeError, ValueError)
+"""What a look into a library's object may raise."""
 GLOBAL = b"\x28\x01"
 """`is_global` of a `Change`."""
 
@@ -127,7 +129,7 @@ class Differ:
             self._renderer.step_nodes_left = STEP_NODES
             try:
                 kept = Mark(value, self._renderer)
-            except Exception:  # libraries fail in their own ways; who takes the long way counts it
+            except _LIBRARY_FAULTS:  # who takes the long way counts it
                 return None
             picture = bytes_field(2, kept.picture)
         self.picture_bytes += len(picture)
@@ -143,7 +145,7 @@ class Differ:
                 value = variables.get(name)
                 if id(value) != mark.address or mark.print_of(value) != mark.print_:
                     return True
-        except Exception:  # as above
+        except _LIBRARY_FAULTS:
             return True
         return False
 
@@ -231,8 +233,6 @@ def as_global(change: Change) -> Change:
     """The same change, marked as one of a global seen from within a function."""
     number, kind, content = change
     if kind == INTEGER:
-        from sandboxd.guest.debug.wire import varint, zigzag
-
         return (number, OTHER, bytes_field(2, b"\x18" + varint(zigzag(content))) + GLOBAL)
     body = b"\x18\x01" if content is None else content
     return (number, OTHER, body + GLOBAL)

@@ -23,7 +23,7 @@ from sandboxd.guest.debug.options import (
 from sandboxd.guest.debug.outbox import Outbox
 from sandboxd.guest.debug.plan import SourcePlan, StatementPlan
 from sandboxd.guest.debug.steps import MANY_CHANGES, NO_CHANGE, ROW, Control, Sink
-from sandboxd.guest.debug.tracebacks import is_origin
+from sandboxd.guest.debug.tracebacks import came_from, is_origin
 from sandboxd.guest.debug.tracking import Tracking
 from sandboxd.guest.debug.values import STEP_NODES, Renderer
 from sandboxd.guest.debug.watching import watch_all
@@ -233,6 +233,8 @@ class Recorder:
         except MemoryError:
             raise
         except Exception as error:  # a fault of ours, or no room on the stack, is not the program's
+            if came_from(error, self.tracking.is_user_code):
+                raise
             self._miss(error)
             state.skipped = True
             state.quick = NEVER

@@ -57,6 +57,10 @@ class Tracking:
         self._watch_names_of(plan)
         return plan
 
+    def is_user_code(self, code: types.CodeType) -> bool:
+        """Whether `code` is part of a program."""
+        return self.plan_for(code) is not None
+
     def adopt(self, frame: types.FrameType) -> FrameState | None:
         """Starts to follow a frame; None when it is not user code."""
         plan = self.plan_for(frame.f_code)
