@@ -70,5 +70,3 @@ class TraceOptions:
     batch_steps: int = 1024
     flush_interval_ns: int | None = 50_000_000
     """None where nobody waits for steps: they are handed over when there are many."""
-    max_trace_bytes: int = 16 * 1024 * 1024
-    """Bytes of encoded steps kept for queries; the oldest go first."""

@@ -102,7 +102,6 @@ class CodePlan:
     code: types.CodeType
     source: SourcePlan
     is_module: bool
-    is_class: bool
     statement_of: Sequence[int]
     """Statement of each raw line; the line itself when each line is a step."""
     stored_globals: tuple[str, ...] = ()
@@ -144,7 +143,6 @@ def make_code_plan(code: types.CodeType, source: SourcePlan, *, by_line: bool) -
         code=code,
         source=source,
         is_module=code.co_name == "<module>",
-        is_class=not code.co_flags & 0x3 and code.co_name != "<module>",
         statement_of=_statement_list(code, source, by_line=by_line),
         hidden=source.comprehension_names(code),
         bytecode=code.co_code,

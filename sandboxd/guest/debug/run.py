@@ -216,7 +216,6 @@ def trace_options(settings: debug.DebugSettings, *, streams: bool) -> TraceOptio
         ),
         batch_steps=settings.batch_steps,
         flush_interval_ns=settings.flush_interval_ms * 1_000_000 if streams else None,
-        max_trace_bytes=settings.trace_bytes,
     )
 
 
