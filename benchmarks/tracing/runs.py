@@ -56,10 +56,23 @@ def wall(server: Serving, sandbox: str, code: str) -> float:
     return float(result.usage.wall_time.ToNanoseconds() / 1e9)
 
 
-def traced_wall(server: Serving, sandbox: str, code: str) -> float:
-    """Seconds the program runs, traced."""
-    last = list(_debug(server, sandbox, code, debug_pb2.DebugOptions.DETAIL_SUMMARY))[-1]
-    return float(last.finished.execution.result.usage.wall_time.ToNanoseconds() / 1e9)
+def traced_and_not(
+    server: Serving, sandbox: str, code: str, *, pairs: int
+) -> tuple[list[float], list[float]]:
+    """Seconds of the guest's CPU time that the program takes traced and untraced, in turns after one of each.
+
+    CPU time, since what else runs on the machine disturbs the time on the clock more than tracing does.
+    """
+    traced, plain = [], []
+    for _ in range(pairs + 1):
+        request = pb.ExecuteRequest(sandbox_id=sandbox, code=code)
+        plain.append(server.executions.Execute(request, metadata=server.metadata).execution.result.usage)
+        last = list(_debug(server, sandbox, code, debug_pb2.DebugOptions.DETAIL_SUMMARY))[-1]
+        traced.append(last.finished.execution.result.usage)
+    return (
+        [usage.cpu_time.ToNanoseconds() / 1e9 for usage in traced[1:]],
+        [usage.cpu_time.ToNanoseconds() / 1e9 for usage in plain[1:]],
+    )
 
 
 def first_step(server: Serving, sandbox: str) -> float:

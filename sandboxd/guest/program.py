@@ -1,7 +1,7 @@
 """User text made ready to run, and run: the seam where a tracer can take over.
 
-`prepare` parses, checks and compiles; `execute` runs the code object in a namespace. A debugger calls the
-first, then runs `Program.code` its own way.
+`prepare` parses, checks and compiles; `execute` runs the code object in a namespace. A debugger changes the
+tree before it is compiled, and watches what the second runs.
 """
 
 import ast
@@ -48,9 +48,13 @@ class RulesBroken(Exception):
 
 
 def prepare(
-    source: str, label: str, *, check: Callable[[ast.Module], list[Violation]] | None = None
+    source: str,
+    label: str,
+    *,
+    check: Callable[[ast.Module], list[Violation]] | None = None,
+    change: Callable[[ast.Module], None] | None = None,
 ) -> Program:
-    """Parses, checks by `check` and compiles.
+    """Parses, checks by `check`, lets `change` work on the tree and compiles.
 
     Raises SyntaxError for anything that is no program (nesting too deep, a null byte and a lone surrogate
     included) and `RulesBroken` when `check` found something.
@@ -62,6 +66,8 @@ def prepare(
         if violations:
             raise RulesBroken(violations)
         _keep_last_value(tree)
+        if change is not None:
+            change(tree)
         code = compile(tree, label, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
     except (RecursionError, MemoryError) as error:
         raise SyntaxError("the code is nested too deeply", (label, 1, 1, "")) from error

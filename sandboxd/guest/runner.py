@@ -13,6 +13,7 @@ from sandboxd.channel.values import DescriptionValue, Value
 from sandboxd.guest.api import GuestApi
 from sandboxd.guest.copies import refuse_fork
 from sandboxd.guest.coroutines import Outcome
+from sandboxd.guest.debug.plan import wrap_expression_values
 from sandboxd.guest.debug.traces import Traces
 from sandboxd.guest.debug_log import DebugLog
 from sandboxd.guest.describe import to_value
@@ -91,7 +92,8 @@ class Runner:
             return Outcome(error=error)
         try:
             check = self._check if may_break_rules(message.source, session.language) else None
-            program = prepare(message.source, message.label, check=check)
+            change = wrap_expression_values if message.debug is not None else None
+            program = prepare(message.source, message.label, check=check, change=change)
         except RulesBroken as broken:
             return describe_violations(broken.violations)
         except SyntaxError as error:

@@ -1,10 +1,15 @@
 """User code that turns the tracer off is found out; the same code untouched is not blamed."""
 
+import signal
 import sys
+import types
+from typing import Any
 
 import pytest
 from sandboxd_api.v1 import debug_pb2
 
+from sandboxd.guest.debug.frames import FrameState
+from sandboxd.guest.debug.recorder import Recorder
 from tests.debugger.harness import Traced, trace_program
 
 ATTACKS = {"settrace": "import sys\nsys.settrace(None)\nx = 1\ny = 2\n"}
@@ -70,3 +75,32 @@ def test_deep_recursion_ends_in_the_programs_own_error() -> None:
     traced = trace_program(source)
     assert traced.error is None
     assert (traced.namespace["seen"], traced.namespace["after"]) == ("RecursionError", 1)
+
+
+def test_an_exception_of_a_signal_handler_that_runs_inside_the_tracer_reaches_the_program(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    genuine = Recorder._changes
+    waiting = [signal.SIGUSR2]
+
+    def interrupted(self: Recorder, state: FrameState, frame: types.FrameType) -> Any:
+        if state.statement == 6 and waiting:
+            signal.raise_signal(waiting.pop())
+        return genuine(self, state, frame)
+
+    monkeypatch.setattr(Recorder, "_changes", interrupted)
+    traced = trace_program(
+        "import signal\n"
+        "def ring(number, frame):\n"
+        "    raise TimeoutError('late')\n"
+        "before = signal.signal(signal.SIGUSR2, ring)\n"
+        "try:\n"
+        "    parts = [1]\n"
+        "    parts = [2]\n"
+        "except TimeoutError as error:\n"
+        "    print(error)\n"
+        "signal.signal(signal.SIGUSR2, before)\n"
+    )
+
+    assert traced.error is None
+    assert traced.stdout == "late\n"

@@ -6,11 +6,12 @@ known by its address and the addresses of its parts; only parts of plain types a
 
 import collections
 import ctypes
+import types
 from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import Any
 
-from sandboxd.guest.debug.libraries import is_described, library_fingerprint
+from sandboxd.guest.debug.libraries import described, no_print
 from sandboxd.guest.debug.values import Renderer
 from sandboxd.guest.debug.wire import bytes_field, number_field, varint
 
@@ -61,21 +62,44 @@ addresses = _choose_addresses()
 """The addresses of a list's items as bytes. The list must be private to the caller: a copy."""
 
 
+def _text_print(value: Any) -> Any:
+    return (len(value), value[:_TEXT_EDGE], value[-_TEXT_EDGE:])
+
+
+_PRINTS: dict[int, Callable[[Any], Any]] = {
+    id(str): _text_print,
+    id(bytes): _text_print,
+    id(types.FunctionType): no_print,
+    id(types.BuiltinFunctionType): no_print,
+    id(type): no_print,
+}
+"""Of objects that are not described, but have no parts either; by the id of their type."""
+_NOTHING: frozenset[int] = frozenset()
+
+
 class Mark:
     """What is remembered of an object with parts."""
 
-    __slots__ = ("address", "inner", "kept", "length", "nested", "picture", "print_")
+    __slots__ = ("address", "inner", "kept", "length", "nested", "picture", "print_", "print_of")
 
     def __init__(self, value: Any, renderer: Renderer) -> None:
         self.address = id(value)
-        self.picture, self.inner = renderer.render_object(value)
-        parts = parts_of(value, renderer)
         self.length = 0
         """Length after patches, 0 when the picture tells it."""
         self.print_: Any = None
         self.kept: list[Any] | None = None
         self.nested: tuple[Any, ...] = ()
-        self.remember(value, parts, renderer)
+        known = described(type(value))
+        self.print_of = _PRINTS.get(id(type(value))) if known is None else known.print_of
+        """Tells whether an object without parts changed; None for one that is known by its parts."""
+        if known is not None:
+            self.picture, self.inner = renderer.render_described(value, known), _NOTHING
+        else:
+            self.picture, self.inner = renderer.render_object(value)
+        if self.print_of is not None:
+            self.print_ = self.print_of(value)
+        else:
+            self.remember(value, parts_of(value, renderer), renderer)
 
     @property
     def shown(self) -> bytes:
@@ -103,7 +127,7 @@ def parts_of(value: Any, renderer: Renderer) -> list[Any] | None:
             return _cut(value)
         if kind in _DICTS:
             return [*_cut(value), *_cut(value.values())]
-        if kind in SCALARS or is_described(type(value)):
+        if kind in SCALARS or described(type(value)) is not None:
             return None
         base: Any = renderer.base(type(value))
         if base is not None and id(base) not in SCALARS:
@@ -142,14 +166,18 @@ def _cut(parts: Any, length: int | None = None) -> list[Any]:
 def fingerprint(value: Any, parts: list[Any] | None) -> Any:
     """Differs when a direct part was exchanged, added or removed."""
     if parts is None:
-        if type(value) is str or type(value) is bytes:
-            return (len(value), value[:_TEXT_EDGE], value[-_TEXT_EDGE:])
-        return library_fingerprint(value, type(value))
+        return _print_without_parts(value)
     kind = id(type(value))
     if len(parts) <= _FULL_PARTS and kind in _LISTS:
         return addresses(parts)
     total = len(value) if kind in _LISTS or kind in _SETS or kind in _DICTS else len(parts)
     return (total, addresses(parts))
+
+
+def _print_without_parts(value: Any) -> Any:
+    known = described(type(value))
+    print_of = _PRINTS.get(id(type(value))) if known is None else known.print_of
+    return None if print_of is None else print_of(value)
 
 
 def nested_fingerprint(parts: list[Any], renderer: Renderer) -> tuple[Any, ...]:
@@ -162,7 +190,7 @@ def nested_fingerprint(parts: list[Any], renderer: Renderer) -> tuple[Any, ...]:
             continue
         inner = parts_of(part, renderer)
         if inner is None:
-            prints.append(library_fingerprint(part, type(part)))
+            prints.append(_print_without_parts(part))
             continue
         prints.append(addresses(inner))
         if level < 2 and set(map(id, map(type, inner))) - SCALARS:
@@ -176,8 +204,8 @@ def find_changes(mark: Mark, value: Any, renderer: Renderer, *, deep: bool, show
     None when nothing changed. `shown` is how many items a picture shows: a change behind them becomes a
     patch.
     """
-    if is_described(type(value)):
-        parts, present = None, library_fingerprint(value, type(value))
+    if mark.print_of is not None:
+        parts, present = None, mark.print_of(value)
     else:
         parts = parts_of(value, renderer)
         present = fingerprint(value, parts)

@@ -9,19 +9,15 @@ from sandboxd.channel import debug
 from sandboxd.channel.messages import Fork
 from sandboxd.guest.debug.evaluating import Evaluator, Stopped
 from sandboxd.guest.debug.evaluation import fill_in
-from sandboxd.guest.debug.folding import Folded, StepRow
 from sandboxd.guest.debug.full_steps import StepWriter
 from sandboxd.guest.debug.options import RETURN, UNWIND
 from sandboxd.guest.debug.past import Past
-from sandboxd.guest.debug.queries import QueryFailed
+from sandboxd.guest.debug.present import Present
 from sandboxd.guest.debug.recorder import Recorder
 from sandboxd.guest.debug.stepping import ENTRY, ArmedBreakpoint, Stepping, Stop
 from sandboxd.guest.debug.steps import Step
 from sandboxd.guest.debug.stop_report import breakpoints_set, stopped
 from sandboxd.guest.debug.trace import Trace
-
-_FOLDED_AHEAD = 1500
-"""Steps between two stops up to which going on is quicker than starting from a keyframe."""
 
 
 class Line(Protocol):
@@ -57,7 +53,9 @@ class Control:
         stepping: Stepping,
         stop_at_entry: bool,
         breakpoints_only: bool = False,
+        streams: bool = False,
     ) -> None:
+        """`streams` says that a stop is told only after all steps before it."""
         self._run_id = run_id
         self._line = line
         self._trace = trace
@@ -68,10 +66,8 @@ class Control:
         self._detached = False
         self._known: dict[int, dict[int, bytes]] = {}
         self._previous_handler: Any = None
-        self._folded: Folded | None = None
-        """The state at the last stop, and its step: the next stop goes on from there."""
-        self._folded_at = 0
-        self._last_row: StepRow | None = None
+        self._present = Present(trace, recorder, streams=streams)
+        self._written: dict[Any, bytes] = {}
         self._breakpoints_only = breakpoints_only
         self._watching_only = False
         self._pending: Stop | None = None
@@ -101,7 +97,7 @@ class Control:
 
     def _watch_all(self) -> None:
         self._watching_only = False
-        self._folded = None
+        self._present.forget()
         self._recorder.watch_only(None)
 
     @property
@@ -168,8 +164,7 @@ class Control:
 
     def _hold(self, stop: Stop, step: Step, frame: types.FrameType) -> None:
         """Serves the host until it lets the program go on."""
-        self._recorder.flush()
-        state, row = self._present(step)
+        state, row = self._present.at(step)
         writer = self._writer()
         notes = [stop.note] if stop.note else []
         payload = stopped(writer, state, row, reason=stop.reason, known=self._known, notes=notes)
@@ -223,6 +218,7 @@ class Control:
     # --- the past -----------------------------------------------------------------------------
 
     def _go_back(self, command: debug.ResumeRun, past: Past) -> None:
+        self._recorder.flush()
         reason = past.back() if command.mode == "back" else past.reverse()
         self._done(command.command_id)
         self._show_past(past, reason)
@@ -232,7 +228,7 @@ class Control:
         reason = past.forward()
         self._done(command.command_id)
         if past.step == past.present:
-            state, row = self._present(step)
+            state, row = self._present.at(step)
             self._report(
                 stopped(self._writer(), state, row, reason=reason, known=self._known), reason, step[5]
             )
@@ -263,24 +259,13 @@ class Control:
 
     # --- parts --------------------------------------------------------------------------------
 
-    def _present(self, step: Step) -> tuple[Folded, StepRow]:
-        total = self._trace.step_count
-        if self._folded is None or total - self._folded_at > _FOLDED_AHEAD:
-            self._folded, row = self._trace.state_before(total)
-        else:
-            row = self._trace.advance(self._folded, self._folded_at) or self._last_row
-        if row is None:
-            raise QueryFailed("no trace is kept")
-        state, self._folded_at, self._last_row = self._folded, total, row
-        row.result = step[4]
-        return state, row
-
     def _writer(self) -> StepWriter:
         recorder = self._recorder
         return StepWriter(
             names=list(recorder.names),
             codes=recorder.tracking.codes,
             max_variables=recorder.options.values.max_variables,
+            written=self._written,
         )
 
     def _log(self, armed: ArmedBreakpoint, frame: types.FrameType) -> None:

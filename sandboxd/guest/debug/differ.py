@@ -6,9 +6,10 @@ from typing import Any
 
 from sandboxd.guest.debug.changes import SCALARS, Mark, find_changes
 from sandboxd.guest.debug.frames import MISSING, FrameState, is_hidden_name, is_hidden_value
+from sandboxd.guest.debug.libraries import described
 from sandboxd.guest.debug.plan import StatementPlan
-from sandboxd.guest.debug.values import Renderer
-from sandboxd.guest.debug.wire import bytes_field
+from sandboxd.guest.debug.values import STEP_NODES, Renderer
+from sandboxd.guest.debug.wire import bytes_field, varint, zigzag
 
 INTEGER, OTHER, UNBOUND = 1, 2, 3
 """`ChangeKind` on the wire."""
@@ -16,6 +17,8 @@ Change = tuple[int, int, Any]
 """Id of the name, kind, and an int, the body of a `Change` or None."""
 INT64 = 1 << 63
 _MAX_KEPT_TEXT = 1024
+_LIBRARY_FAULTS = (AttributeError, IndexError, RecursionError, TypeError, ValueError)
+"""What a look into a library's object may raise."""
 GLOBAL = b"\x28\x01"
 """`is_global` of a `Change`."""
 
@@ -115,13 +118,36 @@ class Differ:
             changes += self._aliases(snap, variables, changes)
         return changes
 
-    def scalar_change(self, name: str, value: Any) -> list[Change] | None:
-        """What a known variable's new value is told as; None when it is not simply kept."""
-        if not _is_kept_whole(value):
+    def simple_change(self, name: str, value: Any) -> tuple[list[Change], Any] | None:
+        """What a known variable's new value is told as and remembered by; None when that takes more than a
+        look at the value itself."""
+        if _is_kept_whole(value):
+            kept, picture = value, bytes_field(2, self._renderer.render(value))
+        elif described(type(value)) is None or id(value) in self._hidden:
             return None
-        picture = bytes_field(2, self._renderer.render(value))
+        else:
+            self._renderer.step_nodes_left = STEP_NODES
+            try:
+                kept = Mark(value, self._renderer)
+            except _LIBRARY_FAULTS:  # who takes the long way counts it
+                return None
+            picture = bytes_field(2, kept.picture)
         self.picture_bytes += len(picture)
-        return [(self._ids[name], OTHER, picture)]
+        return [(self._name_id(name), OTHER, picture)], kept
+
+    def changed_in_place(self, state: FrameState, variables: Any, bound: str | None) -> bool:
+        """Whether an object without parts, other than what was just bound to `bound`, may have changed."""
+        known = state.snap
+        try:
+            for name, mark in state.described.items():
+                if known.get(name) is not mark or name == bound:
+                    continue
+                value = variables.get(name)
+                if id(value) != mark.address or mark.print_of(value) != mark.print_:
+                    return True
+        except _LIBRARY_FAULTS:
+            return True
+        return False
 
     def _look(
         self,
@@ -139,6 +165,8 @@ class Differ:
         if type(old) is Mark and old.address == id(value):
             named = name in executed.names
             if not (foreign or (executed.changes and (named or executed.calls))):
+                return None
+            if old.print_of is not None and old.print_of(value) == old.print_:
                 return None
             bodies = find_changes(old, value, self._renderer, deep=foreign or named, shown=self._shown)
         else:
@@ -161,8 +189,8 @@ class Differ:
         if _is_kept_whole(value):
             snap[name] = value
             return [bytes_field(2, self._renderer.render(value))]
-        state.found_object()
         mark = snap[name] = Mark(value, self._renderer)
+        state.found_object(name, mark)
         return [bytes_field(2, mark.picture)]
 
     def _unbind(self, snap: dict[str, Any], name: str) -> Change:
@@ -174,13 +202,17 @@ class Differ:
 
     def _aliases(self, snap: dict[str, Any], variables: Any, changes: list[Change]) -> list[Change]:
         """Changes of other variables in whose pictures a changed object appears."""
-        reported = {change[0] for change in changes if change[1] != INTEGER}
+        holders = [(name, mark) for name, mark in snap.items() if type(mark) is Mark and mark.inner]
+        reported = {change[0] for change in changes if change[1] != INTEGER} if holders else ()
         if not reported:
             return []
-        marks = [(name, mark) for name, mark in snap.items() if type(mark) is Mark]
-        changed = {mark.address for name, mark in marks if self._name_id(name) in reported}
+        changed = {
+            mark.address
+            for name, mark in snap.items()
+            if type(mark) is Mark and self._name_id(name) in reported
+        }
         found: list[Change] = []
-        for name, mark in marks:
+        for name, mark in holders:
             number = self._name_id(name)
             if number in reported or mark.inner.isdisjoint(changed) or not self._wanted(name):
                 continue
@@ -201,8 +233,6 @@ def as_global(change: Change) -> Change:
     """The same change, marked as one of a global seen from within a function."""
     number, kind, content = change
     if kind == INTEGER:
-        from sandboxd.guest.debug.wire import varint, zigzag
-
         return (number, OTHER, bytes_field(2, b"\x18" + varint(zigzag(content))) + GLOBAL)
     body = b"\x18\x01" if content is None else content
     return (number, OTHER, body + GLOBAL)

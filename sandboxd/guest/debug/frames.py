@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from sandboxd.guest.debug.changes import Mark
+from sandboxd.guest.debug.libraries import no_print
 from sandboxd.guest.debug.plan import CodePlan
 from sandboxd.guest.debug.scopes import is_hidden_name
 
@@ -28,8 +29,9 @@ class FrameState:
     """One call of user code. Holds no reference to the frame: that would keep its objects alive."""
 
     __slots__ = (
-        "activity", "address", "caller", "depth", "looked_at", "number", "place", "plan", "quick", "raw_line",
-        "resumed", "skipped", "snap", "statement", "statement_of", "thread", "thrown", "variables", "watch",
+        "activity", "address", "caller", "depth", "described", "looked_at", "number", "place", "plan",
+        "quick", "raw_line", "resumed", "skipped", "snap", "statement", "statement_of", "thread", "thrown",
+        "variables", "watch",
     )  # fmt: skip
 
     def __init__(
@@ -55,6 +57,8 @@ class FrameState:
         """The module's dict; None for a function, whose variables are asked of the frame."""
         self.snap: dict[str, Any] = {}
         """Known variables: objects of plain types themselves, a Mark for all others."""
+        self.described: dict[str, Mark] = {}
+        """The marks of objects without parts that may change; one that has left `snap` counts for nothing."""
         self.watch: list[str] = []
         """Names to look at; only for a module's frame, whose variables are the session's."""
         self.looked_at: dict[int, tuple[str, ...]] = plan.stores
@@ -73,9 +77,12 @@ class FrameState:
         self.skipped = True
         """Statements ran since the last diff that left no step: anything may have changed."""
 
-    def found_object(self) -> None:
-        """A variable holds an object with parts: from now on calls may change it unseen."""
-        self.looked_at = self.plan.quiet_stores
+    def found_object(self, name: str, mark: Mark) -> None:
+        """A variable holds an object that calls may change."""
+        if mark.print_of is None:
+            self.looked_at = self.plan.quiet_stores  # how its parts change is not told the quick way
+        elif mark.print_of is not no_print:
+            self.described[name] = mark
 
 
 class ThreadState(threading.local):

@@ -12,6 +12,7 @@ RUNNING = 2
 """`Execution.State` on the wire; checked against the contract by a test."""
 _MAX_STACK = 64
 _MAX_WRITTEN = 4096
+_LINES_AROUND = 5
 
 
 class StepWriter:
@@ -84,6 +85,19 @@ class StepWriter:
                 + number_field(3, frame.line)
                 + text_field(4, plan.source.text(frame.line))
                 + number_field(5, frame.row.depth)
+            )
+        return written
+
+    def lines_around(self, frame: FoldedFrame, line: int, field: int = 4) -> bytes:
+        """The source around a line as `SourceLine` fields."""
+        source = self.code_of(frame).source
+        key = (source.label, line)
+        written = self._written.get(key)
+        if written is None:
+            first, last = max(line - _LINES_AROUND, 1), min(line + _LINES_AROUND, len(source.lines))
+            written = self._written[key] = join(
+                bytes_field(field, number_field(1, each) + text_field(2, source.text(each)))
+                for each in range(first, last + 1)
             )
         return written
 

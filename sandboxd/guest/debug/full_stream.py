@@ -4,13 +4,11 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from sandboxd.guest.debug.batch_reader import FrameRow, RowChange, read_change
-from sandboxd.guest.debug.differ import INTEGER, OTHER
-from sandboxd.guest.debug.folding import Folded, FoldedFrame, StepRow, fold_row, replaced_by
+from sandboxd.guest.debug.folding import Folded, fold_row, replaced_by
 from sandboxd.guest.debug.full_steps import StepWriter
+from sandboxd.guest.debug.live_steps import live_row, open_live
 from sandboxd.guest.debug.recorder import Recorder
-from sandboxd.guest.debug.steps import MANY_CHANGES, NO_CHANGE, ROW, Rows
-from sandboxd.guest.debug.wire import varint, zigzag
+from sandboxd.guest.debug.steps import ROW, Rows
 
 _MAX_PAYLOADS = 64
 _MAX_BYTES = 256 * 1024
@@ -24,17 +22,13 @@ class FullStream:
         self._send = send
         self._state = Folded()
         self._next_step = 1
-        self._last_ns = time.perf_counter_ns()
-        self._last_stdout = 0
+        self._start_ns = time.perf_counter_ns()
         self._written: dict[Any, bytes] = {}
 
     def take(self, rows: Rows) -> None:
         """Sends the steps, some in one go."""
         recorder = self._recorder
-        for frame in recorder.tracking.new_frames:
-            caller = frame.caller.number if frame.caller is not None else 0
-            facts = FrameRow(code=frame.plan.number, caller=caller, depth=frame.depth, thread=frame.thread)
-            self._state.frames[frame.number] = FoldedFrame(row=facts)
+        open_live(self._state, recorder.tracking.new_frames)
         writer = StepWriter(
             names=list(recorder.names),
             codes=recorder.tracking.codes,
@@ -44,7 +38,9 @@ class FullStream:
         payloads: list[bytes] = []
         size = 0
         for start in range(0, len(rows), ROW):
-            row = self._row(rows[start : start + ROW])
+            step = rows[start : start + ROW]
+            row = live_row(step, self._next_step, self._state, start_ns=self._start_ns)
+            self._next_step += 1
             before = replaced_by(self._state, row)
             fold_row(self._state, row)
             payloads.append(writer.full_step(self._state, row, before))
@@ -54,38 +50,3 @@ class FullStream:
                 payloads, size = [], 0
         if payloads:
             self._send(payloads)
-
-    def _row(self, step: Rows) -> StepRow:
-        line, event, place, name, value, now, result, written = step
-        number, depth, thread = place
-        row = StepRow(
-            step=self._next_step,
-            line=line,
-            event=event,
-            frame=number,
-            depth=depth,
-            thread=thread,
-            changes=_row_changes(name, value),
-            result=result,
-            elapsed_ns=max(now - self._last_ns, 0),
-            stdout_bytes=max(written - self._last_stdout, 0),
-        )
-        self._next_step += 1
-        self._last_ns, self._last_stdout = now, written
-        return row
-
-
-def _row_changes(name: int, value: Any) -> list[RowChange]:
-    if name == NO_CHANGE:
-        return []
-    if name != MANY_CHANGES:
-        return [(name, b"\x18" + varint(zigzag(value)), None, False)]
-    found: list[RowChange] = []
-    for each, kind, content in value:
-        if kind == INTEGER:
-            found.append((each, b"\x18" + varint(zigzag(content)), None, False))
-        elif kind == OTHER:
-            found.append(read_change(each, content))
-        else:
-            found.append((each, None, None, False))
-    return found

@@ -12,6 +12,8 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
+from sandboxd.guest.debug.wire import text_field
+
 _MAX_COLUMNS = 10
 _MAX_ELEMENTS = 8
 _PLAIN_KINDS = "biufcSUMm"
@@ -24,68 +26,95 @@ def _with_safe_zone(value: Any) -> str:
     return str(value.replace(tzinfo=None)) + " with a zone"
 
 
+def no_print(_value: Any) -> None:
+    """For what never changes, or does not show it."""
+
+
+def _bytearray_print(value: Any) -> Any:
+    return bytes(value) if len(value) <= _MAX_HASHED_BYTES else len(value)
+
+
+class Described:
+    """A type whose objects are shown by a description, not by their parts."""
+
+    __slots__ = ("describe", "print_of", "tail")
+
+    def __init__(
+        self, cls: type, describe: Callable[[Any], str], print_of: Callable[[Any], Any] = no_print
+    ) -> None:
+        self.describe = describe
+        """May fail in ways of its library: see `summary_of`."""
+        self.print_of = print_of
+        """Gives something cheap that differs when the object changed; None where that cannot be told."""
+        self.tail = text_field(12, cls.__name__)  # one of the types here, so nobody's own name
+        """The type's name as it stands in a picture."""
+
+
 # Keyed by id(type): hashing a class runs its metaclass's __hash__.
-_described: dict[int, Callable[[Any], str]] = {
-    id(datetime.datetime): _with_safe_zone,
-    id(datetime.date): str,
-    id(datetime.time): _with_safe_zone,
-    id(datetime.timedelta): str,
-    id(decimal.Decimal): str,
-    id(fractions.Fraction): lambda value: f"{value.numerator}/{value.denominator}",
-    id(uuid.UUID): str,
-    id(complex): str,
-    id(range): repr,
-    id(slice): lambda _value: "slice",
-    id(re.Pattern): lambda value: f"pattern of {len(value.pattern)} characters",
-    id(bytearray): lambda value: f"bytearray of {len(value)} bytes",
-}
-_loaded: set[str] = set()
+_known: dict[int, Described] = {}
 
 
-def library_summary(value: Any, cls: type) -> str | None:
-    """What `value` is, or None when its type is not one of those known here."""
-    describe = _described.get(id(cls))
-    if describe is None and _load():
-        describe = _described.get(id(cls))
-    if describe is None:
-        return None
+def _learn(cls: type, describe: Callable[[Any], str], print_of: Callable[[Any], Any] = no_print) -> None:
+    _known[id(cls)] = Described(cls, describe, print_of)
+
+
+_learn(datetime.datetime, _with_safe_zone)
+_learn(datetime.date, str)
+_learn(datetime.time, _with_safe_zone)
+_learn(datetime.timedelta, str)
+_learn(decimal.Decimal, str)
+_learn(fractions.Fraction, lambda value: f"{value.numerator}/{value.denominator}")
+_learn(uuid.UUID, str)
+_learn(complex, str)
+_learn(range, repr)
+_learn(slice, lambda _value: "slice")
+_learn(re.Pattern, lambda value: f"pattern of {len(value.pattern)} characters")
+_learn(bytearray, lambda value: f"bytearray of {len(value)} bytes", _bytearray_print)
+
+
+def described(cls: type) -> Described | None:
+    """How objects of `cls` are described; None when they are shown by their parts."""
+    known = _known.get(id(cls))
+    return _known.get(id(cls)) if known is None and _not_loaded and _load() else known
+
+
+def summary_of(value: Any, known: Described) -> str:
+    """What `value` is; no more than its type where its library cannot tell."""
     try:
-        return describe(value)
+        return known.describe(value)
     except (ValueError, OverflowError, TypeError, AttributeError):
-        return cls.__name__  # one of the types above, so nobody's own name
-
-
-def is_described(cls: type) -> bool:
-    """Whether objects of `cls` are shown by description, not by their parts."""
-    return id(cls) in _described
+        return type(value).__name__
 
 
 def _load() -> bool:
     """Learns the types of libraries that were loaded meanwhile; whether there were new ones."""
     found = False
-    for library, learn in (("numpy", _learn_numpy), ("pandas", _learn_pandas)):
-        if library not in _loaded and library in sys.modules:
-            module = sys.modules[library]
-            if getattr(getattr(module, "__spec__", None), "_initializing", False):
-                continue
-            _loaded.add(library)
-            learn(module)
-            found = True
+    for library, learn in list(_not_loaded.items()):
+        module = sys.modules.get(library)
+        if module is None or getattr(getattr(module, "__spec__", None), "_initializing", False):
+            continue
+        del _not_loaded[library]
+        learn(module)
+        found = True
     return found
 
 
 def _learn_numpy(numpy: Any) -> None:
-    _described[id(numpy.ndarray)] = _describe_array
+    _learn(numpy.ndarray, _describe_array, _array_print)
     for name in ("float64", "float32", "int64", "int32", "uint8", "bool_", "uint64", "int8", "int16"):
-        _described[id(getattr(numpy, name))] = lambda value: str(value.item())
+        _learn(getattr(numpy, name), lambda value: str(value.item()))
 
 
 def _learn_pandas(pandas: Any) -> None:
-    _described[id(pandas.DataFrame)] = _describe_frame
-    _described[id(pandas.Series)] = _describe_series
-    _described[id(pandas.Timestamp)] = lambda value: f"timestamp {value.value} ns"
+    _learn(pandas.DataFrame, _describe_frame, _blocks_print)
+    _learn(pandas.Series, _describe_series, _blocks_print)
+    _learn(pandas.Timestamp, lambda value: f"timestamp {value.value} ns")
     for name in ("Index", "RangeIndex", "DatetimeIndex"):
-        _described[id(getattr(pandas, name))] = lambda value: f"index of {len(value)}"
+        _learn(getattr(pandas, name), lambda value: f"index of {len(value)}")
+
+
+_not_loaded = {"numpy": _learn_numpy, "pandas": _learn_pandas}
+"""Libraries whose types are not known yet."""
 
 
 def _describe_array(value: Any) -> str:
@@ -99,15 +128,24 @@ def _describe_array(value: Any) -> str:
 
 def _describe_frame(value: Any) -> str:
     manager = value._mgr
-    columns = manager.axes[0]
+    columns, blocks = manager.axes[0], manager.blocks
+    count = len(columns)
+    labels = _labels(columns)
     shown = []
-    for position in range(min(len(columns), _MAX_COLUMNS)):
-        label = columns[position]
+    # Through the block's number: iget makes a new array for each column, at fifteen times the cost.
+    for position, number in enumerate(manager.blknos[:_MAX_COLUMNS].tolist()):
+        label = labels[position]
         name = label if type(label) is str else type(label).__name__
-        # Through the block's number: iget makes a new array for each column, at fifteen times the cost.
-        shown.append(f"{name[:30]}: {_dtype_text(manager.blocks[manager.blknos[position]].dtype)}")
-    more = f", ... {len(columns) - _MAX_COLUMNS} more" if len(columns) > _MAX_COLUMNS else ""
-    return f"{len(manager.axes[1])}x{len(columns)} [{', '.join(shown)}{more}]"
+        shown.append(f"{name[:30]}: {_dtype_text(blocks[number].values.dtype)}")
+    more = f", ... {count - _MAX_COLUMNS} more" if count > _MAX_COLUMNS else ""
+    return f"{len(manager.axes[1])}x{count} [{', '.join(shown)}{more}]"
+
+
+def _labels(columns: Any) -> Any:
+    """Something to index for a label; where they are Python objects the array that holds them, which an
+    Index asks with ten times the effort."""
+    array = getattr(getattr(columns, "_data", None), "_ndarray", None)
+    return columns if array is None or array.dtype.kind != "O" else array
 
 
 def _dtype_text(dtype: Any) -> str:
@@ -132,19 +170,18 @@ def _describe_series(value: Any) -> str:
     return f"{len(manager.axes[0])} {_dtype_text(manager.blocks[0].dtype)}"
 
 
-def library_fingerprint(value: Any, cls: type) -> Any:
-    """Something cheap that differs when an array or table changed; None when it cannot be told."""
-    if id(cls) not in _described:
-        return None
-    name = cls.__name__
-    if name in ("DataFrame", "Series"):
+def _blocks_print(value: Any) -> Any:
+    try:
         manager = value._mgr
-        axes = manager.axes
-        return (id(manager), id(axes[0]), id(axes[-1]), *map(id, manager.blocks))
-    if name == "ndarray" and value.nbytes <= _MAX_HASHED_BYTES and value.dtype.kind in _PLAIN_KINDS:
+    except AttributeError:  # made without its constructor
+        return None
+    axes = manager.axes
+    return (id(manager), id(axes[0]), id(axes[-1]), *map(id, manager.blocks))
+
+
+def _array_print(value: Any) -> Any:
+    if value.nbytes <= _MAX_HASHED_BYTES and value.dtype.kind in _PLAIN_KINDS:
         return (value.shape, value.tobytes())
-    if name == "bytearray":
-        return bytes(value) if len(value) <= _MAX_HASHED_BYTES else len(value)
     return None
 
 

@@ -49,9 +49,9 @@ class MonitoringHook:
             (events.PY_RETURN, self._on_return),
             (events.PY_YIELD, self._on_yield),
             (events.PY_RESUME, self._on_resume),
-            (events.PY_THROW, self._on_throw),
-            (events.RAISE, self._on_raise),
-            (events.PY_UNWIND, self._on_unwind),
+            (events.PY_THROW, self._for_user_code(self._thrown)),
+            (events.RAISE, self._for_user_code(self._raised)),
+            (events.PY_UNWIND, self._for_user_code(self._unwound)),
             (events.JUMP, self._on_jump),
             (events.BRANCH, self._on_jump),
         ):
@@ -177,24 +177,29 @@ class MonitoringHook:
     def _on_resume(self, _code: types.CodeType, _offset: int) -> Any:
         self._recorder.resume(_get_frame(1))
 
-    def _on_throw(self, _code: types.CodeType, _offset: int, _error: BaseException) -> Any:
-        self._recorder.resume(_get_frame(1), thrown=True)
+    def _for_user_code(self, take: Callable[..., None]) -> Callable[..., None]:
+        """`take`, for an event that cannot be asked of user code alone: libraries raise often, so theirs
+        cost one look."""
+        plan_for, plan_of = self._recorder.tracking.plan_for, self._recorder.tracking.plans.get
 
-    def _on_raise(self, code: types.CodeType, _offset: int, error: BaseException) -> Any:
-        if self._recorder.tracking.plan_for(code) is None:  # libraries raise often
-            return
-        frame = _get_frame(1)
+        def on_event(code: types.CodeType, _offset: int, error: BaseException) -> None:
+            if plan_of(id(code), code) is not None and plan_for(code) is not None:
+                take(_get_frame(1), error)
+
+        return on_event
+
+    def _raised(self, frame: types.FrameType, error: BaseException) -> None:
         if self._only is not None:
             self._recorder.raised_unwatched(frame, error, _traceback_of(error))
         elif self._recorder.state_of(frame) is not None:
             self._recorder.raised(frame, error, _traceback_of(error))
 
-    def _on_unwind(self, code: types.CodeType, _offset: int, error: BaseException) -> Any:
-        if self._recorder.tracking.plan_for(code) is None:
-            return
-        frame = _get_frame(1)
+    def _unwound(self, frame: types.FrameType, error: BaseException) -> None:
         if self._recorder.state_of(frame) is not None:
             self._recorder.unwind(frame, self._recorder.picture(error))
+
+    def _thrown(self, frame: types.FrameType, _error: BaseException) -> None:
+        self._recorder.resume(frame, thrown=True)
 
     def _on_jump(self, code: types.CodeType, offset: int, destination: int) -> Any:
         """A loop on one line has no line event for its second turn."""

@@ -68,6 +68,5 @@ class TraceOptions:
     filter: StepFilter = field(default_factory=StepFilter)
     values: ValueLimits = field(default_factory=ValueLimits)
     batch_steps: int = 1024
-    flush_interval_ns: int = 50_000_000
-    max_trace_bytes: int = 16 * 1024 * 1024
-    """Bytes of encoded steps kept for queries; the oldest go first."""
+    flush_interval_ns: int | None = 50_000_000
+    """None where nobody waits for steps: they are handed over when there are many."""

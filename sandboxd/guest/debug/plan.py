@@ -5,28 +5,17 @@ import dis
 import types
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
+from sandboxd.guest.debug.bytecode import read_effects
 from sandboxd.guest.debug.scopes import comprehension_names, is_hidden_name
 
 VALUE_HOOK = "<expression value>"
 """Name under which expression statements find the tracer. No program can spell it."""
 _SKIPPED_CODE = frozenset({"<listcomp>", "<setcomp>", "<dictcomp>", "<genexpr>"})
 """Comprehensions are part of their statement: from 3.12 on most have no frame of their own."""
-_CHANGING = frozenset(
-    {
-        "STORE_SUBSCR",
-        "DELETE_SUBSCR",
-        "STORE_SLICE",
-        "STORE_ATTR",
-        "DELETE_ATTR",
-        "YIELD_VALUE",
-        "IMPORT_STAR",
-    }
-)
-_CALLING = ("CALL", "SEND", "BEFORE_WITH", "BEFORE_ASYNC_WITH", "WITH_EXCEPT_START", "FOR_ITER")
-_BINDING = ("STORE_FAST", "STORE_NAME", "STORE_DEREF", "STORE_GLOBAL", "DELETE_", "LOAD_FAST_AND_CLEAR")
 _REFLECTIVE = frozenset({"exec", "eval", "globals", "locals", "vars", "setattr", "delattr", "__import__"})
-_STARTS = (ast.stmt, ast.excepthandler, ast.match_case)
+_Statement = ast.stmt | ast.excepthandler | ast.match_case
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,9 +39,12 @@ class SourcePlan:
     def __init__(self, source: str, tree: ast.Module, label: str) -> None:
         self.label = label
         self.lines = source.splitlines()
-        self._statements = _map_statements(tree, len(self.lines))
-        self.one_line_loops = frozenset(_one_line_loops(tree))
-        self._comprehension_names = comprehension_names(tree)
+        nodes = list(_statements(tree))
+        self._statements = _map_statements(nodes, len(self.lines))
+        self.one_line_loops = frozenset(_one_line_loops(nodes))
+        # Where a word is missing there is none of it, and most of the tree need not be walked.
+        functions = ("def" in source or "lambda" in source) and "for" in source
+        self._comprehension_names = comprehension_names(tree) if functions else {}
 
     def comprehension_names(self, code: types.CodeType) -> frozenset[str]:
         """Variables of `code` that only its comprehensions bind."""
@@ -67,32 +59,36 @@ class SourcePlan:
         return self.lines[line - 1] if 0 < line <= len(self.lines) else ""
 
 
-def _map_statements(tree: ast.Module, count: int) -> list[int]:
+def _statements(tree: ast.Module) -> Iterator[_Statement]:
+    """Statements, handlers and cases; outer ones before those in them, in the order of the text."""
+    waiting: list[Any] = [*reversed(tree.body)]
+    while waiting:
+        node = waiting.pop()
+        yield node
+        for part in ("finalbody", "orelse", "cases", "handlers", "body"):
+            waiting += reversed(getattr(node, part, ()))
+
+
+def _map_statements(nodes: list[_Statement], count: int) -> list[int]:
     starts = list(range(count + 2))
-    for node in _outer_first(tree):
-        first = min([node.lineno, *(item.lineno for item in getattr(node, "decorator_list", []))])
-        for line in range(first, min(node.end_lineno or first, count) + 1):
+    for node in nodes:
+        first, last = _span(node)
+        for line in range(first, min(last, count) + 1):
             starts[line] = first
     return starts
 
 
-def _outer_first(tree: ast.AST) -> Iterator[ast.stmt]:
-    for child in ast.iter_child_nodes(tree):
-        if isinstance(child, _STARTS):
-            yield _located(child)
-        yield from _outer_first(child)
-
-
-def _located(node: ast.AST) -> ast.stmt:
+def _span(node: _Statement) -> tuple[int, int]:
+    """First and last line, decorators included."""
     if isinstance(node, ast.match_case):
-        end = node.body[-1].end_lineno or node.pattern.lineno
-        return ast.Pass(lineno=node.pattern.lineno, end_lineno=end, col_offset=0, end_col_offset=0)
-    assert isinstance(node, ast.stmt | ast.excepthandler)
-    return node  # type: ignore[return-value]  # only lines and decorators are read
+        first = node.pattern.lineno
+        return first, node.body[-1].end_lineno or first
+    first = min([node.lineno, *(item.lineno for item in getattr(node, "decorator_list", ()))])
+    return first, node.end_lineno or first
 
 
-def _one_line_loops(tree: ast.AST) -> Iterator[int]:
-    for node in ast.walk(tree):
+def _one_line_loops(nodes: list[_Statement]) -> Iterator[int]:
+    for node in nodes:
         if isinstance(node, ast.For | ast.AsyncFor | ast.While) and node.body[0].lineno == node.lineno:
             yield node.lineno
 
@@ -106,7 +102,6 @@ class CodePlan:
     code: types.CodeType
     source: SourcePlan
     is_module: bool
-    is_class: bool
     statement_of: Sequence[int]
     """Statement of each raw line; the line itself when each line is a step."""
     stored_globals: tuple[str, ...] = ()
@@ -148,12 +143,11 @@ def make_code_plan(code: types.CodeType, source: SourcePlan, *, by_line: bool) -
         code=code,
         source=source,
         is_module=code.co_name == "<module>",
-        is_class=not code.co_flags & 0x3 and code.co_name != "<module>",
         statement_of=_statement_list(code, source, by_line=by_line),
         hidden=source.comprehension_names(code),
         bytecode=code.co_code,
     )
-    _read_instructions(plan)
+    _read_effects(plan)
     return plan
 
 
@@ -162,47 +156,20 @@ def _statement_list(code: types.CodeType, source: SourcePlan, *, by_line: bool) 
     return range(last + 2) if by_line else [source.statement(line) for line in range(last + 2)]
 
 
-def _read_instructions(plan: CodePlan) -> None:
-    names: dict[int, set[str]] = {}
-    bound: dict[int, list[str]] = {}
-    changes: set[int] = set()
-    calls: set[int] = set()
-    stored: list[str] = []
-    used: set[str] = set()
-    anywhere = _bound_by_skipped_code(plan.code)
-    for instruction in dis.get_instructions(plan.code):
-        line = instruction.positions.lineno if instruction.positions else None
-        operation, argument = instruction.opname, instruction.argval
-        if operation.startswith(_BINDING):
-            binds = _names_in(operation, argument)
-            (anywhere if line is None else bound.setdefault(plan.statement_of[line], [])).extend(binds)
-        if line is None:
-            continue
-        key = plan.statement_of[line]
-        seen = names.setdefault(key, set())
-        if operation.startswith("LOAD_") or "LOAD_FAST" in operation:
-            found = _names_in(operation, argument)
-            seen.update(found)
-            if operation in ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"):
-                used.update(found)
-        elif operation in ("STORE_GLOBAL", "DELETE_GLOBAL") or (
-            plan.is_module and operation in ("STORE_NAME", "DELETE_NAME")
-        ):
-            stored.append(argument)
-        if operation in _CHANGING or (operation == "BINARY_OP" and instruction.argrepr.endswith("=")):
-            changes.add(key)
-        if operation.startswith(_CALLING):
-            calls.add(key)
-            changes.add(key)
-    plan.stored_globals = tuple(dict.fromkeys(stored))
-    plan.used_globals = frozenset(used)
-    plan.reflective = bool(used & _REFLECTIVE) or "IMPORT_STAR" in plan.code.co_names
+def _read_effects(plan: CodePlan) -> None:
+    effects = read_effects(plan.code, plan.statement_of, is_module=plan.is_module)
+    anywhere = [*_bound_by_skipped_code(plan.code), *effects.bound_anywhere]
+    plan.stored_globals = tuple(dict.fromkeys(effects.stored_globals))
+    plan.used_globals = frozenset(effects.used_globals)
+    plan.reflective = bool(effects.used_globals & _REFLECTIVE) or effects.imports_star
     plan.statements = {
-        key: StatementPlan(names=frozenset(seen), changes=key in changes, calls=key in calls)
-        for key, seen in names.items()
+        key: StatementPlan(
+            names=frozenset(read), changes=key in effects.changing, calls=key in effects.calling
+        )
+        for key, read in effects.read.items()
     }
-    plan.stores = {key: _shown(plan, [*bound.get(key, ()), *anywhere]) for key in names}
-    plan.quiet_stores = {key: binds for key, binds in plan.stores.items() if key not in changes}
+    plan.stores = {key: _shown(plan, [*effects.bound.get(key, ()), *anywhere]) for key in effects.read}
+    plan.quiet_stores = {key: binds for key, binds in plan.stores.items() if key not in effects.changing}
 
 
 def _shown(plan: CodePlan, names: list[str]) -> tuple[str, ...]:
@@ -219,43 +186,22 @@ def _bound_by_skipped_code(code: types.CodeType) -> list[str]:
     return found
 
 
-def _names_in(operation: str, argument: object) -> tuple[str, ...]:
-    if operation in ("LOAD_ATTR", "LOAD_METHOD", "LOAD_CONST", "LOAD_SUPER_ATTR", "DELETE_ATTR"):
-        return ()
-    if isinstance(argument, str):
-        return (argument,)
-    if isinstance(argument, tuple):
-        return tuple(name for name in argument if isinstance(name, str))
-    return ()
+def wrap_expression_values(tree: ast.Module) -> None:
+    """Changes `tree` so that expression statements report their value; lines stay the same."""
+    for node in list(_statements(tree)):
+        if isinstance(node, ast.Expr):
+            if not isinstance(node.value, ast.Constant | ast.Yield | ast.YieldFrom):
+                node.value = _wrapped(node.value)
+        elif isinstance(node, ast.Assign):
+            target = node.targets[0]
+            if isinstance(target, ast.Name) and target.id[:1] == "<":  # a last expression: the result
+                node.value = _wrapped(node.value)
 
 
-class _ValueWrapper(ast.NodeTransformer):
-    """Passes the value of each expression statement through the tracer."""
-
-    def visit_Assign(self, node: ast.Assign) -> ast.AST:
-        target = node.targets[0]
-        if isinstance(target, ast.Name) and target.id[:1] == "<":  # a last expression, kept as the result
-            node.value = self._wrapped(node.value)
-        return node
-
-    def visit_Expr(self, node: ast.Expr) -> ast.AST:
-        self.generic_visit(node)
-        value = node.value
-        if isinstance(value, ast.Constant | ast.Yield | ast.YieldFrom):
-            return node
-        node.value = self._wrapped(value)
-        return node
-
-    @staticmethod
-    def _wrapped(value: ast.expr) -> ast.expr:
-        name = ast.copy_location(ast.Name(id=VALUE_HOOK, ctx=ast.Load()), value)
-        return ast.copy_location(ast.Call(func=name, args=[value], keywords=[]), value)
-
-
-def wrap_expression_values(tree: ast.Module) -> ast.Module:
-    """`tree`, changed so that expression statements report their value; lines stay the same."""
-    wrapped: ast.Module = _ValueWrapper().visit(tree)
-    return wrapped
+def _wrapped(value: ast.expr) -> ast.expr:
+    """The same expression, whose value passes through the tracer."""
+    name = ast.copy_location(ast.Name(id=VALUE_HOOK, ctx=ast.Load()), value)
+    return ast.copy_location(ast.Call(func=name, args=[value], keywords=[]), value)
 
 
 def executable_lines(code: types.CodeType, source: SourcePlan, *, by_line: bool = False) -> frozenset[int]:

@@ -7,6 +7,7 @@ import types
 from collections.abc import Callable
 from typing import Any
 
+from sandboxd.guest.debug.changes import Mark
 from sandboxd.guest.debug.differ import INT64
 from sandboxd.guest.debug.frames import MISSING
 from sandboxd.guest.debug.options import LINE
@@ -23,11 +24,12 @@ def make_line(recorder: Recorder) -> Callable[[types.FrameType, int], None]:  # 
     """
     slow = recorder.line
     state_of = recorder.tracking.states.get
-    tracking, names, rows = recorder.tracking, recorder.names, recorder.rows
+    tracking, outbox, rows = recorder.tracking, recorder.outbox, recorder.rows
+    number_of, name_id = recorder.names.get, recorder.name_id
     add, stdout, clock = rows.extend, recorder.stdout, time.perf_counter_ns
-    scalar_change = recorder.differ.scalar_change
+    simple_change, changed_in_place = recorder.differ.simple_change, recorder.differ.changed_in_place
 
-    def line(frame: types.FrameType, raw: int) -> None:  # noqa: C901
+    def line(frame: types.FrameType, raw: int) -> None:  # noqa: C901, PLR0912, PLR0915
         state = state_of(id(frame))
         if state is None or state.quick != tracking.activity:
             slow(frame, raw)
@@ -43,35 +45,42 @@ def make_line(recorder: Recorder) -> Callable[[types.FrameType, int], None]:  # 
             return
         number, bound = NO_CHANGE, None
         entry: Any = None
-        if binds:
+        known = state.snap
+        loud = state.described and was not in state.plan.quiet_stores
+        if binds or loud:
             variables = state.variables
             if variables is None:
                 variables = frame.f_locals
-            known = state.snap
             for name in binds:
                 value = variables.get(name, MISSING)
                 old = known.get(name, MISSING)
-                if value is old:
+                if value is old or (type(old) is Mark and id(value) == old.address):
                     continue
                 if number or old is MISSING:
                     slow(frame, raw)
                     return
                 bound, new = name, value
                 if type(value) is int and -INT64 <= value < INT64:
-                    number, entry = names[name], value
+                    number, entry = number_of(name) or name_id(name), value
                     continue
-                entry = scalar_change(name, value)
-                if entry is None:
+                found = simple_change(name, value)
+                if found is None:
                     slow(frame, raw)
                     return
                 number = MANY_CHANGES
+                entry, new = found
+            if loud and changed_in_place(state, variables, bound):
+                slow(frame, raw)
+                return
         now = clock()
         add((statement, LINE, state.place, number, entry, now, None, stdout[0]))
         if bound is not None:
             known[bound] = new
+            if type(new) is Mark:
+                state.found_object(bound, new)
         state.raw_line = raw
         state.statement = statement
-        if now >= recorder.flush_at or len(rows) >= recorder.room:
-            recorder.turn(now)
+        if now >= outbox.flush_at or len(rows) >= outbox.room:
+            outbox.turn(now)
 
     return line

@@ -20,9 +20,10 @@ from sandboxd.guest.debug.options import (
     Sieve,
     TraceOptions,
 )
+from sandboxd.guest.debug.outbox import Outbox
 from sandboxd.guest.debug.plan import SourcePlan, StatementPlan
-from sandboxd.guest.debug.steps import MANY_CHANGES, NO_CHANGE, ROW, Control, Rows, Sink
-from sandboxd.guest.debug.tracebacks import is_origin
+from sandboxd.guest.debug.steps import MANY_CHANGES, NO_CHANGE, ROW, Control, Sink
+from sandboxd.guest.debug.tracebacks import came_from, is_origin
 from sandboxd.guest.debug.tracking import Tracking
 from sandboxd.guest.debug.values import STEP_NODES, Renderer
 from sandboxd.guest.debug.watching import watch_all
@@ -50,8 +51,6 @@ class Recorder:
         self.renderer = Renderer(options.values)
         self.tracking = Tracking(sources, by_line=options.by_line)
         self.names: dict[str, int] = {}
-        self.rows: Rows = []
-        """Steps that the sink has not taken yet. The list stays the same one."""
         self.stdout = stdout
         self.stop_tracing: Callable[[], None] = lambda: None
         """Set by the hook: ends tracing while the program goes on."""
@@ -60,19 +59,13 @@ class Recorder:
         self.filtered_count = self.call_count = self.exception_count = self.missed_count = 0
         self.fault = ""
         self.limit_reached = False
-        self.flush_at = 0
-        """Time in ns from which on the next step flushes."""
-        self._taken_count = 0
-        self._sink = sink
+        self.outbox = Outbox(options, sink, on_fault=self._miss, on_limit=self._end_at_limit)
+        self.rows = self.outbox.rows
         self._lock = RLock()
-        self._turn = RLock()
-        self._flushing = False
         self._control: Control | None = None
         self._open = options.filter.is_open
         self._passes = Sieve(options.filter).passes
         self._pictures = options.detail in ("delta", "full", "summary")
-        self.room = min(options.batch_steps, self.filter.max_steps) * ROW
-        """Length of `rows` at which they are due."""
         self.differ = Differ(
             renderer=self.renderer,
             ids=self.names,
@@ -103,7 +96,7 @@ class Recorder:
     @property
     def recorded_count(self) -> int:
         """Steps recorded so far."""
-        return self._taken_count + len(self.rows) // ROW
+        return self.outbox.taken_count + len(self.rows) // ROW
 
     @property
     def step_count(self) -> int:
@@ -220,36 +213,17 @@ class Recorder:
 
     def flush(self) -> None:
         """Hands the steps so far to the sink; in the order in which they were recorded."""
-        with self._turn:
-            if self._flushing:  # a finaliser of user code ran meanwhile, and was traced
-                return
-            self._flushing = True
-            try:
-                rows = self.rows[:]
-                del self.rows[: len(rows)]
-                self._taken_count += len(rows) // ROW
-                left = self.filter.max_steps - self._taken_count
-                self.room = min(self.options.batch_steps, max(left, 1)) * ROW
-                if rows:
-                    self._sink.take(rows)
-            finally:
-                self._flushing = False
+        self.outbox.flush()
 
-    def turn(self, now: int) -> None:
-        """Steps are due, by their number or the time; no further ones when that was all there may be."""
-        self.flush_at = now + self.options.flush_interval_ns
-        try:
-            self.flush()
-        except MemoryError:
-            raise
-        except Exception as error:
-            self.missed_count += 1
-            self.fault = type(error).__name__
-        if self._taken_count >= self.filter.max_steps:
-            self.limit_reached = True
-            self.tracking.activity += 1
-            if self._control is None:
-                self.stop_tracing()
+    def _miss(self, error: Exception) -> None:
+        self.missed_count += 1
+        self.fault = type(error).__name__
+
+    def _end_at_limit(self) -> None:
+        self.limit_reached = True
+        self.tracking.activity += 1
+        if self._control is None:
+            self.stop_tracing()
 
     def _emit(
         self, event: int, state: FrameState, frame: types.FrameType, line: int, result: bytes | None
@@ -259,8 +233,9 @@ class Recorder:
         except MemoryError:
             raise
         except Exception as error:  # a fault of ours, or no room on the stack, is not the program's
-            self.missed_count += 1
-            self.fault = type(error).__name__
+            if came_from(error, self.tracking.is_user_code):
+                raise
+            self._miss(error)
             state.skipped = True
             state.quick = NEVER
             if event == LINE:
@@ -293,8 +268,9 @@ class Recorder:
             written = self.stdout[0]
             rows = self.rows
             rows.extend((line, event, state.place, name, value, now, result, written))
-        if now >= self.flush_at or len(rows) >= self.room:
-            self.turn(now)
+        outbox = self.outbox
+        if now >= outbox.flush_at or len(rows) >= outbox.room:
+            outbox.turn(now)
         return written, changes
 
     def _changes(self, state: FrameState, frame: types.FrameType) -> list[Change] | None:

@@ -50,7 +50,7 @@ class DebugRun:
         self._code = code
         self._line = line
         self._earlier: dict[str, SourcePlan | None] = {source.label: source}
-        streams = settings.stream_steps and settings.detail != "summary"
+        self._streams = streams = settings.stream_steps and settings.detail != "summary"
         full = settings.detail == "full"
         self.trace = Trace(
             max_bytes=settings.trace_bytes,
@@ -59,7 +59,7 @@ class DebugRun:
         )
         self.trace.source_text = "\n".join(source.lines)
         self.recorder = Recorder(
-            options=trace_options(settings),
+            options=trace_options(settings, streams=streams),
             sink=self,
             sources=self._source_of,
             stdout=[0] if stdout is None else stdout,
@@ -102,6 +102,7 @@ class DebugRun:
                 stepping=stepping,
                 stop_at_entry=self._settings.stop_at_entry,
                 breakpoints_only=not self._settings.record_trace and not self._settings.stream_steps,
+                streams=self._settings.stream_steps,
             )
             self._control.install()
         self._hook.start()
@@ -116,7 +117,8 @@ class DebugRun:
             self._hook.stop()
             if self._control is not None:
                 self._control.remove()
-        self.recorder.flush()
+        if self._streams or self.trace.step_count:
+            self.recorder.flush()  # the few steps of a short run the trace takes when it is asked
         if self._told:
             return
         self._told = True
@@ -191,8 +193,8 @@ def _earlier_source(label: str) -> SourcePlan | None:
     return None
 
 
-def trace_options(settings: debug.DebugSettings) -> TraceOptions:
-    """The host's settings as the engine's options."""
+def trace_options(settings: debug.DebugSettings, *, streams: bool) -> TraceOptions:
+    """The host's settings as the engine's options; `streams` says that somebody waits for the steps."""
     return TraceOptions(
         detail=settings.detail,
         by_line=settings.by_line,
@@ -213,14 +215,15 @@ def trace_options(settings: debug.DebugSettings) -> TraceOptions:
             max_variables=settings.max_variables,
         ),
         batch_steps=settings.batch_steps,
-        flush_interval_ns=settings.flush_interval_ms * 1_000_000,
-        max_trace_bytes=settings.trace_bytes,
+        flush_interval_ns=settings.flush_interval_ms * 1_000_000 if streams else None,
     )
 
 
 def answer_query(trace: Trace | None, asked: debug.QueryTrace) -> debug.CommandDone:
     """The answer to a question about `trace`."""
     number = asked.command_id
+    if trace is not None:
+        trace.catch_up()
     if trace is None or not trace.step_count:
         return debug.CommandDone(
             command_id=number, kind="refused", reason="NO_TRACE", message="no trace is kept"

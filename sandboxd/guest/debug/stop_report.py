@@ -7,7 +7,6 @@ from sandboxd.guest.debug.full_steps import StepWriter
 from sandboxd.guest.debug.stepping import EXCEPTION_RAISED, Verified
 from sandboxd.guest.debug.wire import bytes_field, join, number_field, text_field
 
-_LINES_AROUND = 5
 _EXCEPTION = 1
 """`Failure.KIND_EXCEPTION`."""
 
@@ -25,13 +24,11 @@ def stopped(
 ) -> bytes:
     """A stop. `known` is what the reader has seen of each frame so far; it is brought up to date."""
     frame = state.frames[row.frame]
-    lines = writer.code_of(frame).source.lines
-    around = range(max(row.line - _LINES_AROUND, 1), min(row.line + _LINES_AROUND, len(lines)) + 1)
     out = [
         number_field(1, reason),
         number_field(2, row.step),
         number_field(3, row.line),
-        *(bytes_field(4, number_field(1, line) + text_field(2, lines[line - 1])) for line in around),
+        writer.lines_around(frame, row.line),
         writer.stack(state, row.thread, field=5),
         *(bytes_field(6, variable) for variable in changed_variables(writer, state, row.frame, known)),
     ]

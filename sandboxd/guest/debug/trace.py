@@ -62,8 +62,9 @@ class Trace:
         self._max_bytes = max_bytes
         self._send = send
         self._keep = keep
-        self._start_ns = time.perf_counter_ns()
-        self._encoder = BatchEncoder(start_ns=self._start_ns)
+        self.start_ns = time.perf_counter_ns()
+        """When the clock of its steps began."""
+        self._encoder = BatchEncoder(start_ns=self.start_ns)
         self._batches: list[_Kept] = []
         self._bytes = 0
         self._total = 0
@@ -81,6 +82,11 @@ class Trace:
         parts = _message_sized(rows) if heavy else [rows]
         for part in parts:
             self._take(recorder, part, is_last=part is parts[-1])
+
+    def catch_up(self) -> None:
+        """Takes the steps that the recorder still has; before anything is read."""
+        if self.recorder is not None:
+            self.recorder.flush()
 
     def _take(self, recorder: Recorder, rows: Rows, *, is_last: bool) -> None:
         tracking = recorder.tracking
@@ -135,7 +141,7 @@ class Trace:
         size = sum(len(state.snap) + 2 for state in list(states.values()))
         if self._since_keyframe >= 4 * size:
             self._since_keyframe = 0
-            elapsed = rows[TIME_AT - ROW] - self._start_ns
+            elapsed = rows[TIME_AT - ROW] - self.start_ns
             folded = Folded(stdout_bytes=rows[STDOUT_AT - ROW], elapsed_ns=elapsed)
             self._next_keyframe = _fold_live(folded, recorder)
 

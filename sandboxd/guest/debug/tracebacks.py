@@ -1,6 +1,7 @@
-"""Where an exception entered user code."""
+"""Where an exception entered user code, and whether it comes out of it."""
 
 import types
+from collections.abc import Callable
 from typing import Any
 
 from sandboxd.guest.debug.plan import is_skipped
@@ -18,3 +19,16 @@ def is_origin(frame: types.FrameType, traceback: Any) -> bool:
             return False
         inner = inner.tb_next
     return True
+
+
+def came_from(error: BaseException, is_user: Callable[[types.CodeType], bool]) -> bool:
+    """Whether user code raised it that ran inside the tracer: a handler of a signal."""
+    traceback = _traceback_of(error)
+    while traceback is not None:
+        if is_user(traceback.tb_frame.f_code):
+            return True
+        traceback = traceback.tb_next
+    return False
+
+
+_traceback_of: Callable[[BaseException], Any] = BaseException.__dict__["__traceback__"].__get__

@@ -4,7 +4,6 @@ A trace lives in the guest, beside the namespace: it goes when the guest goes, a
 sandbox's memory.
 """
 
-import ast
 import contextlib
 import sys
 from collections import OrderedDict
@@ -15,7 +14,7 @@ from sandboxd.channel.debug import CommandDone, DebugSettings, QueryTrace
 from sandboxd.channel.messages import Fork
 from sandboxd.guest.copies import refuse_fork, serve_brief_fork
 from sandboxd.guest.coroutines import Outcome
-from sandboxd.guest.debug.plan import VALUE_HOOK, SourcePlan, wrap_expression_values
+from sandboxd.guest.debug.plan import VALUE_HOOK, SourcePlan
 from sandboxd.guest.debug.run import DebugRun, answer_query
 from sandboxd.guest.debug.trace import Trace
 from sandboxd.guest.program import Program, execute
@@ -39,7 +38,7 @@ class Traces:
         table[VALUE_HOOK] = self._value
 
     def executor(self, run_id: int, settings: DebugSettings) -> Callable[[Program, dict[str, Any]], Outcome]:
-        """What runs a program under the tracer."""
+        """What runs a program under the tracer, one whose expression values were wrapped."""
 
         def execute_traced(program: Program, namespace: dict[str, Any]) -> Outcome:
             return self._execute(run_id, settings, program, namespace)
@@ -54,17 +53,13 @@ class Traces:
         self, run_id: int, settings: DebugSettings, program: Program, namespace: dict[str, Any]
     ) -> Outcome:
         session = self._session
-        source = SourcePlan(program.source, ast.parse(program.source), program.label)
-        wrapped = wrap_expression_values(program.tree)
-        code = compile(
-            wrapped, program.label, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True
-        )
+        source = SourcePlan(program.source, program.tree, program.label)
         session.output.write_through(True)
         run = DebugRun(
             run_id=run_id,
             settings=settings,
             source=source,
-            code=code,
+            code=program.code,
             line=_HostLine(session),
             stdout=session.output.stdout_count(),
             hidden=frozenset(map(id, session.builtins.values())),
@@ -73,9 +68,7 @@ class Traces:
         self._current = run
         try:
             run.start()
-            return execute(
-                Program(label=program.label, source=program.source, tree=wrapped, code=code), namespace
-            )
+            return execute(program, namespace)
         except KeyboardInterrupt as error:
             return Outcome(error=error)
         finally:

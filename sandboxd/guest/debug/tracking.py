@@ -28,7 +28,8 @@ class Tracking:
         """User frames of each thread, outermost first."""
         self._sources = sources
         self._by_line = by_line
-        self._plans: dict[int, CodePlan | None] = {}
+        self.plans: dict[int, CodePlan | None] = {}
+        """By the address of each code object met; None for what is not user code."""
         self._kept_codes: list[types.CodeType] = []
         self._threads = ThreadState()
         self._frame_count = 0
@@ -41,20 +42,24 @@ class Tracking:
     def plan_for(self, code: types.CodeType) -> CodePlan | None:
         """The plan of `code`, None when it is not user code."""
         key = id(code)
-        if key in self._plans:
-            return self._plans[key]
+        if key in self.plans:
+            return self.plans[key]
         self._kept_codes.append(code)
         source = None if is_skipped(code) else self._sources(code.co_filename)
         if source is None:
-            self._plans[key] = None
+            self.plans[key] = None
             return None
         plan = make_code_plan(code, source, by_line=self._by_line)
         # Numbered only now: a finaliser of user code may have run, and been planned, meanwhile.
-        self._plans[key] = plan
+        self.plans[key] = plan
         self.codes.append(plan)
         plan.number = len(self.codes)
         self._watch_names_of(plan)
         return plan
+
+    def is_user_code(self, code: types.CodeType) -> bool:
+        """Whether `code` is part of a program."""
+        return self.plan_for(code) is not None
 
     def adopt(self, frame: types.FrameType) -> FrameState | None:
         """Starts to follow a frame; None when it is not user code."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from sandboxd.guest.debug.layouts import Layout, Reader, first, type_name
-from sandboxd.guest.debug.libraries import library_summary
+from sandboxd.guest.debug.libraries import Described, described, summary_of
 from sandboxd.guest.debug.wire import bytes_field, number_field, text_field, varint, zigzag
 
 _DOUBLE = struct.Struct("<d")
@@ -86,13 +86,27 @@ class Renderer:
     def render_object(self, value: Any) -> tuple[bytes, frozenset[int]]:
         """The picture of `value` and the addresses of the objects with parts that are in it."""
         if self.step_nodes_left <= 0:
-            self.deferred_count += 1
-            return text_field(10, "the budget of this step is spent; evaluate it at a stop"), frozenset()
+            return self._deferred(), frozenset()
         self._nodes_left = before = min(self._limits.max_nodes, self.step_nodes_left)
         self._seen = set()
         picture = self._node(value, self._limits.max_depth)
         self.step_nodes_left -= before - self._nodes_left
         return picture, frozenset(self._seen)
+
+    def render_described(self, value: Any, known: Described) -> bytes:
+        """The picture of an object that is shown by a description."""
+        if self.step_nodes_left <= 0:
+            return self._deferred()
+        self.step_nodes_left -= 1
+        return self._description(value, known)
+
+    def _description(self, value: Any, known: Described) -> bytes:
+        number = number_field(14, self._number(id(value)))
+        return text_field(8, summary_of(value, known)) + known.tail + number
+
+    def _deferred(self) -> bytes:
+        self.deferred_count += 1
+        return text_field(10, "the budget of this step is spent; evaluate it at a stop")
 
     def attributes(self, value: Any) -> dict[Any, Any] | None:
         """The genuine attribute dict of an instance, or None."""
@@ -142,9 +156,9 @@ class Renderer:
             return text_field(8, f"function {value.__name__}")
         if cls is types.ModuleType:
             return text_field(8, "module")
-        summary = library_summary(value, cls)
-        if summary is not None:
-            return text_field(8, summary) + self._tail(type_name(cls), 0, value)
+        known = described(cls)
+        if known is not None:
+            return self._description(value, known)
         layout = self._layout(cls)
         if layout.is_class:
             return text_field(8, f"class {type_name(value)}")
