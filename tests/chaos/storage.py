@@ -35,20 +35,23 @@ _REFUSALS = (grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.UNAVAILABLE)
 def _history_disk_full(watch: Watch) -> None:
     if os.geteuid() != 0:
         raise NotRun("a small file system can be mounted by root only")
-    settings = {"sample_database": False, "disk_bytes": _DISK_BYTES}
-    with checked_server(watch, **settings) as (server, ledger):
-        filler = Path(f"/proc/{server.pid}/root{server.data_directory}/filler")
-        sandbox = server.create()
-        for _ in watch.rounds():
-            _fill(filler)
-            codes = {_told(watch, ledger, server, sandbox) for _ in range(20)}
-            expected = {"SUCCEEDED", *(code.name for code in _REFUSALS)}
-            watch.expect(codes <= expected, f"with a full disk: {codes}")
-            watch.expect("RESOURCE_EXHAUSTED" in codes, f"a full disk was not told: {codes}")
-            filler.unlink()
-            with watch.timed("recovered"):
-                until(lambda: _told(watch, ledger, server, sandbox) == "SUCCEEDED", what="it works again")
-        server.delete(sandbox)
+    for _ in watch.rounds():  # a server each: the history of a few rounds would fill the disk by itself
+        with checked_server(watch, sample_database=False, disk_bytes=_DISK_BYTES) as (server, ledger):
+            _fill_and_free(watch, server, ledger)
+
+
+def _fill_and_free(watch: Watch, server: Serving, ledger: Ledger) -> None:
+    filler = Path(f"/proc/{server.pid}/root{server.data_directory}/filler")
+    sandbox = server.create()
+    _fill(filler)
+    codes = {_told(watch, ledger, server, sandbox) for _ in range(20)}
+    expected = {"SUCCEEDED", *(code.name for code in _REFUSALS)}
+    watch.expect(codes <= expected, f"with a full disk: {codes}")
+    watch.expect("RESOURCE_EXHAUSTED" in codes, f"a full disk was not told: {codes}")
+    filler.unlink()
+    with watch.timed("recovered"):
+        until(lambda: _told(watch, ledger, server, sandbox) == "SUCCEEDED", what="it works again")
+    server.delete(sandbox)
 
 
 def _fill(path: Path) -> None:
