@@ -72,8 +72,9 @@ class Session:
 
     async def _revive(self) -> SessionOutcome:
         current = self.states.ring.current
-        lossless = current is not None and current.alive
         outcome = await self.recover("the session's process died between executions")
+        # The state may have died with it and nobody may have seen that yet: what counts is where it is now.
+        lossless = current is not None and self.states.ring.current is current
         if not lossless or outcome.state is not SessionState.RESTORED:
             self._notice = outcome
         return outcome
@@ -122,6 +123,7 @@ class Session:
 
     async def keep(self, *, execution_id: str, number: int) -> None:
         """Keeps the state as it stands after that execution, if it can be kept."""
+        await self.settle()
         await self.states.keep(self.guest, execution_id=execution_id, number=number)
 
     async def keep_for_use(self) -> Checkpoint:
@@ -159,9 +161,13 @@ class Session:
 
     def end(self, reason: str) -> list[GuestProcess]:
         """Ends the session for good; returns the processes that are about to be gone."""
-        if self._successor is not None:
-            self._successor[1].cancel()
         ending = self.states.end()
+        if self._successor is not None:
+            _, copying = self._successor
+            copying.cancel()
+            if copying.done() and not copying.cancelled() and copying.exception() is None:
+                copying.result().kill(reason)
+                ending.append(copying.result())
         guest, self.guest = self.guest, None
         if guest is not None:
             guest.kill(reason)

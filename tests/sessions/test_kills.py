@@ -113,6 +113,20 @@ def _serves_anew(server: Serving, old: int) -> bool:
     return zygote != old and len(children(zygote)) >= 2
 
 
+def test_session_killed_while_idle_then_used_once_leaves_nothing(leak_free: Serving) -> None:
+    if not cgroup_roots(leak_free.pid):
+        pytest.skip("kernel: no usable control groups to find the guests by")
+    with sandbox(leak_free) as one:
+        one.run("x = 1")
+        one.settled()
+        session = min(_processes(leak_free), key=_start_time)
+        _kill(session)
+        wait_until(lambda: not os.path.exists(f"/proc/{session}"), what="it is reaped", seconds=5)
+        assert one.running() == ""  # by then the server has seen it too
+        answer = one.run("print(x)")
+        assert (answer.stdout, answer.session) == ("1", "KEPT")
+
+
 def _start_time(pid: int) -> tuple[int, int]:
     with open(f"/proc/{pid}/stat") as file:
         return int(file.read().rpartition(")")[2].split()[19]), pid
