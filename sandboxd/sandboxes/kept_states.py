@@ -96,7 +96,9 @@ class KeptStates:
         problem = await refusal(guest, budget=self._budget())
         if problem is not None:
             raise CopyFailed(problem=problem[1])
-        return await self._supervisor.copy(guest, sequel=Sequel(sink=sink))
+        copy = await self._supervisor.copy(guest, sequel=Sequel(sink=sink))
+        copy.family.expend(copy)
+        return copy
 
     async def _park(self, guest: GuestProcess | None) -> ParkedState | None:
         """A copy of the session as it stands; None when there can be none, and `report` says why."""

@@ -33,7 +33,7 @@ class Cgroup:
 
     def __init__(self, directories: dict[str, Path], *, version: int) -> None:
         self._directories = directories
-        self._version = version
+        self.version = version
         self._oom_path = self._path("memory", "memory.oom_control", "memory.events")
         self._peak: int | None = None
         self._usage: int | None = None
@@ -41,7 +41,7 @@ class Cgroup:
         self._peak_path = self._path("memory", "memory.max_usage_in_bytes", "memory.peak")
 
     def _path(self, controller: str, name_v1: str, name_v2: str) -> Path:
-        return self._directories[controller] / (name_v1 if self._version == 1 else name_v2)
+        return self._directories[controller] / (name_v1 if self.version == 1 else name_v2)
 
     def limit(self, limits: CgroupLimits) -> None:
         """Sets or changes the limits.
@@ -51,7 +51,7 @@ class Cgroup:
         """
         memory = limits.memory_bytes + MEMORY_SLACK_BYTES
         quota = limits.cpu_percent * _CPU_PERIOD_MICROS // 100
-        if self._version == 1:
+        if self.version == 1:
             _write_memory_v1(self._directories["memory"], memory)
             _write_burst(self._directories["cpu"] / "cpu.cfs_burst_us", 0)  # never above the quota
             kernel_files.write(self._directories["cpu"] / "cpu.cfs_period_us", _CPU_PERIOD_MICROS)
@@ -117,6 +117,38 @@ class Cgroup:
             if line.startswith("oom_kill "):
                 return int(line.split()[1])
         return 0
+
+    def watch_shortages(self) -> int:
+        """An eventfd that is written when memory runs out and the killer is held; -1 where the kernel has no
+        such thing, as with version 2. The caller closes it. Source: section 10 of cgroup-v1/memory.rst."""
+        if self.version != 1:
+            return -1
+        try:
+            event = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        except OSError:
+            return -1
+        try:
+            control = os.open(self._oom_path, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                kernel_files.write(self._directories["memory"] / "cgroup.event_control", f"{event} {control}")
+            finally:
+                os.close(control)
+        except OSError:
+            os.close(event)
+            return -1
+        return event
+
+    def hold_killer(self, *, hold: bool) -> None:
+        """While it is held, who needs memory that is not there waits until some is free."""
+        with contextlib.suppress(OSError):  # the group is gone
+            kernel_files.write(self._oom_path, int(hold))
+
+    def is_short(self) -> bool:
+        """Whether somebody waits for memory now."""
+        try:
+            return b"under_oom 1" in kernel_files.read(self._oom_path)
+        except OSError:
+            return False
 
     def pids(self) -> list[int]:
         """Processes in the group, zombies left out; none when it is gone."""

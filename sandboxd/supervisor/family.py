@@ -14,6 +14,7 @@ from sandboxd.isolation.plan import OOM_SCORE_ADJUSTMENT, UID_BASE
 from sandboxd.supervisor import kernel_files, pidfds
 from sandboxd.supervisor.cgroups import Cgroup
 from sandboxd.supervisor.fork_gate import ForkGate
+from sandboxd.supervisor.shortages import Shortages
 
 if TYPE_CHECKING:
     from sandboxd.supervisor.guest_process import GuestProcess
@@ -66,6 +67,7 @@ class Family:
         self.orders = 0
         """Copies in the making; their processes are no strays although nobody knows them yet."""
         self._oom_kills_seen = 0
+        self._shortages = Shortages(self)
         self._closed = False
 
     def join(self, guest: "GuestProcess") -> None:
@@ -77,6 +79,8 @@ class Family:
         self.members.discard(guest)
         if not self.members:
             self.close()
+        elif guest.parked:
+            self._shortages.copies_changed()
 
     def close(self) -> None:
         """Nobody is left: gives back what they shared. Harmless when it was done."""
@@ -84,6 +88,7 @@ class Family:
             self._closed = True
             if self.gate:
                 self.gate.close()
+            self._shortages.close()
             self._release(self)
 
     def claim_oom_kill(self) -> bool:
@@ -117,15 +122,23 @@ class Family:
         """A copy that waits. When memory runs out, copies die before sessions."""
         guest.parked = True
         _write_oom_score(guest.pid, _LATEST_COPY_DIES)
+        self._shortages.copies_changed()
 
     def outdate(self, guest: "GuestProcess") -> None:
         """A copy that is not the latest of its session dies before the one that is."""
+        guest.outdated = True
+        _write_oom_score(guest.pid, _OLDER_COPY_DIES)
+
+    def expend(self, guest: "GuestProcess") -> None:
+        """A copy that only answers a question dies before any that keeps a state."""
+        guest.expendable = True
         _write_oom_score(guest.pid, _OLDER_COPY_DIES)
 
     def unpark(self, guest: "GuestProcess") -> None:
         """The copy is a session now."""
-        guest.parked = False
+        guest.parked = guest.outdated = False
         _write_oom_score(guest.pid, _SESSION_DIES)
+        self._shortages.copies_changed()
 
     # --- strays ----------------------------------------------------------------------------------
 

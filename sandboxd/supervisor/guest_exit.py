@@ -12,6 +12,8 @@ from sandboxd.supervisor import pidfds
 
 OutputStream = Literal["stdout", "stderr"]
 
+OUT_OF_MEMORY = "out of memory"
+"""Reason of the end of a copy whose memory the session needed."""
 ZYGOTE_DIED = "its zygote died"
 """Reason of the end of every guest of a zygote that is gone."""
 _MAX_STRAY_MESSAGES = 64
@@ -28,7 +30,7 @@ class GuestExit:
     killed_for: str
     """Why the host killed it; empty when it died by itself."""
     oom_killed: bool
-    """The kernel killed it, or a process of its group, for memory."""
+    """The kernel killed it, or a process of its group, for memory; or the host did, a copy."""
     cpu_nanos: int = 0
     """CPU time of its whole life; 0 when nobody could tell."""
     peak_memory_bytes: int = 0

@@ -15,6 +15,7 @@ from sandboxd.supervisor.family import Family
 from sandboxd.supervisor.fork_gate import ForkGate
 from sandboxd.supervisor.guest_channel import GuestChannel
 from sandboxd.supervisor.guest_exit import (
+    OUT_OF_MEMORY,
     ZYGOTE_DIED,
     GuestExit,
     GuestSink,
@@ -53,6 +54,10 @@ class GuestProcess:
         """Process id of the guest that forked it; 0 for one that the zygote made."""
         self.parked = copy_of is not None
         """It waits to become a session and runs no user code."""
+        self.outdated = False
+        """A later copy of the same session is parked."""
+        self.expendable = False
+        """A copy that only answers a question."""
         self.copying = asyncio.Lock()
         """Held while it is ordered to copy itself; branches share kept states."""
         self.pidfd = -1
@@ -244,7 +249,9 @@ class GuestProcess:
         if self.family.zygote.died.done():
             self._killed_for = self._killed_for or ZYGOTE_DIED
         group = self.cgroup
-        oom = not self._killed_for and self._status in _KILLED_STATUSES and self.family.claim_oom_kill()
+        oom = self._killed_for == OUT_OF_MEMORY or (
+            not self._killed_for and self._status in _KILLED_STATUSES and self.family.claim_oom_kill()
+        )
         refuse(self.greeting, "start", "the guest died before it was ready")
         self._close()
         self.exited.set_result(

@@ -331,6 +331,39 @@ async def test_memory_shortage_ends_the_kept_states_first(guest: GuestProcess) -
 
 
 @_ON_ONE_LOOP
+async def test_memory_shortage_ends_no_more_copies_than_needed(guest: GuestProcess) -> None:
+    if guest.cgroup is None or guest.cgroup.version != 1:
+        pytest.skip("needs a control group of version 1")
+    await _run(guest, "import numpy as np; big = np.ones(4_000_000)")
+    kept = await _copy(guest)
+    await _run(guest, "big += 1")
+    outdated = await _copy(guest)  # each holds 32 MB that nobody shares
+    await _run(guest, "big += 1")
+    asked = await _copy(guest)
+    guest.family.outdate(outdated)
+    guest.family.expend(asked)
+    guest.cgroup.limit(CgroupLimits(memory_bytes=84 << 20, cpu_percent=100))
+    said, text = await _run(guest, "big += 1; print(int(big[0]))")
+    assert (isinstance(said, Finished), text) == (True, "4")
+    assert (kept.alive, outdated.alive, asked.alive) == (True, True, False)
+    said, text = await _run(guest, "more = np.ones(4_000_000); print(int(more[0]))")
+    assert (isinstance(said, Finished), text) == (True, "1")
+    assert (kept.alive, outdated.alive) == (True, False)
+
+
+@_ON_ONE_LOOP
+async def test_memory_beyond_the_limit_ends_the_session_after_its_copies(guest: GuestProcess) -> None:
+    if guest.cgroup is None:
+        pytest.skip("needs a control group")
+    copies = [await _copy(guest) for _ in range(2)]
+    guest.cgroup.limit(CgroupLimits(memory_bytes=16 << 20, cpu_percent=100))
+    said, _ = await _run(guest, "import numpy as np; big = np.ones(20_000_000)")
+    assert isinstance(said, GuestExit)
+    assert said.oom_killed
+    assert [copy.alive for copy in copies] == [False, False]
+
+
+@_ON_ONE_LOOP
 async def test_scores_of_the_out_of_memory_killer(guest: GuestProcess) -> None:
     copy = await _copy(guest)
 
