@@ -286,7 +286,12 @@ class Session:
         copy.family.unpark(copy)
 
     def _remove_files(self, guest: GuestProcess) -> None:
-        """A branch's files stay in the family's workspace until somebody there removes them."""
+        """A branch's files stay in the family's workspace until somebody there removes them: the oldest kept
+        state, which is idle, and the oldest session, should that state end before it has read this. A younger
+        copy may be one of this very session, in the making and about to be ended."""
         members = [member for member in guest.family.members if member.alive]
-        for member in sorted(members, key=lambda member: not member.parked)[:1]:
-            member.send(RemoveFiles(directory=self.directory))
+        for parked in (True, False):
+            able = [member for member in members if member.parked is parked]
+            if able:
+                oldest = min(able, key=lambda member: member.guest_id)
+                oldest.send(RemoveFiles(directory=self.directory))

@@ -16,6 +16,8 @@ MEMORY_SLACK_BYTES = 32 * 1024 * 1024
 _CPU_PERIOD_MICROS = 20_000
 """Short, so that a throttled snippet waits 10 ms instead of the default period's 50."""
 _FIGURE_BYTES = 64
+_FREE_BYTES = 1024 * 1024
+"""Less than this is none: the kernel's own figure is no more exact."""
 _REMOVE_TRIES = 50
 _REMOVE_PAUSE_SECONDS = 0.01
 
@@ -35,6 +37,7 @@ class Cgroup:
         self._directories = directories
         self.version = version
         self._oom_path = self._path("memory", "memory.oom_control", "memory.events")
+        self._limit_bytes = 0
         self._peak: int | None = None
         self._usage: int | None = None
         self._usage_path = self._path("memory", "memory.usage_in_bytes", "memory.current")
@@ -49,7 +52,7 @@ class Cgroup:
         A burst lets a group that was idle use two periods' share in one: a short execution and the copy
         made after it run through, and the share over any longer time stays what it is.
         """
-        memory = limits.memory_bytes + MEMORY_SLACK_BYTES
+        memory = self._limit_bytes = limits.memory_bytes + MEMORY_SLACK_BYTES
         quota = limits.cpu_percent * _CPU_PERIOD_MICROS // 100
         if self.version == 1:
             _write_memory_v1(self._directories["memory"], memory)
@@ -144,7 +147,10 @@ class Cgroup:
             kernel_files.write(self._oom_path, int(hold))
 
     def is_short(self) -> bool:
-        """Whether somebody waits for memory now."""
+        """Whether somebody waits for memory now and there is none: who waits needs a moment to see that some
+        has become free."""
+        if self._limit_bytes - self.memory_bytes() > _FREE_BYTES:
+            return False
         try:
             return b"under_oom 1" in kernel_files.read(self._oom_path)
         except OSError:
