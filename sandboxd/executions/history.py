@@ -17,7 +17,7 @@ from sandboxd.store.errors import StoreFull, StoreUnavailable
 from sandboxd.store.executions import ExecutionFilter
 from sandboxd.store.records import Duplicate, ExecutionSummary
 
-_MOST_PAGE_BYTES = 16 * 1024 * 1024
+MOST_PAGE_BYTES = 16 * 1024 * 1024
 """Of whole executions in one page: an answer is built in memory and has a largest size."""
 
 
@@ -114,7 +114,7 @@ class ExecutionHistory:
             wanted,
             page_size=page_size,
             page_token=page_token,
-            most_bytes=_MOST_PAGE_BYTES if full else None,
+            most_bytes=MOST_PAGE_BYTES if full else None,
         )
         if not full:
             return [self._as_listed(item) for item in page.executions], page.next_page_token

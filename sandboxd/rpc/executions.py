@@ -15,7 +15,7 @@ from sandboxd.catalog.analyses import ANALYSES
 from sandboxd.channel.messages import Input, Inspected
 from sandboxd.errors import InvalidArgument, SandboxNotFound
 from sandboxd.executions.events import Ended, Event, past_events
-from sandboxd.executions.history import ExecutionHistory
+from sandboxd.executions.history import MOST_PAGE_BYTES, ExecutionHistory
 from sandboxd.executions.live import LiveExecution
 from sandboxd.executions.model import ExecutionKind, ExecutionRequest
 from sandboxd.executions.service import Executions
@@ -44,8 +44,6 @@ _Kind = ExecutionKind
 _DEFAULT_PAGE = 50
 _LARGEST_PAGE = 500
 _LONGEST_WAIT_SECONDS = 60.0
-_PAGE_BYTES = 16 * 1024 * 1024
-"""Of a page of whole executions, at worst."""
 
 
 class ExecutionServicer(execution_service_pb2_grpc.ExecutionServiceServicer):
@@ -150,7 +148,7 @@ class ExecutionServicer(execution_service_pb2_grpc.ExecutionServiceServicer):
         )
         executions = await built(
             lambda: [responses.execution(item, full=full) for item in page],
-            size=_PAGE_BYTES if full else 0,
+            size=MOST_PAGE_BYTES if full else 0,
         )
         return pb.ListExecutionsResponse(executions=executions, next_page_token=token)
 
