@@ -80,9 +80,9 @@ def freeze(*, proc: int) -> int:
 
 
 def _freeze(proc: int) -> int:
-    move, code = _loaded(_MOVE)
     file = os.memfd_create("heap", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
+        move, code = _loaded(_MOVE)
         areas = [piece for area in _anonymous_areas(proc) for piece in _without_mapped_blocks(area)]
         total = sum(area.length for area in areas)
         os.ftruncate(file, total)
@@ -94,13 +94,13 @@ def _freeze(proc: int) -> int:
         )
         buffer = ctypes.create_string_buffer(table)
         left = move(ctypes.addressof(buffer), len(areas))
+        _libc.munmap(code, _PAGE_BYTES)
         # No mapping of it can be written through, and no guest can shorten it under another.
         seals = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
         fcntl.fcntl(file, fcntl.F_ADD_SEALS, seals)
         return sum(area.length for area in areas[: len(areas) - left])
     finally:
         os.close(file)
-        _libc.munmap(code, _PAGE_BYTES)
 
 
 def _offsets(areas: list[Area]) -> list[int]:
