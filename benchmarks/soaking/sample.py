@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.support.leftovers import cgroups_of
-from tests.support.serving import descendants, is_zygote
+from tests.support.serving import descendants, zygote_of
 
 
 @dataclass(slots=True)
@@ -24,16 +24,21 @@ class Sample:
 
 def take_sample(pid: int, started: float) -> Sample:
     """What server `pid` holds now; `started` is when the soak began, by the monotonic clock."""
-    below = descendants(pid)
-    zygotes = [child for child in below if is_zygote(child)]
     return Sample(
         seconds=time.monotonic() - started,
         memory_mib=_resident_mib(pid),
-        zygote_mib=_resident_mib(zygotes[0]) if zygotes else 0.0,
+        zygote_mib=_zygote_mib(pid),
         descriptors=len(os.listdir(f"/proc/{pid}/fd")),
-        processes=len(below),
+        processes=len(descendants(pid)),
         groups=cgroups_of(pid),
     )
+
+
+def _zygote_mib(server: int) -> float:
+    try:
+        return _resident_mib(zygote_of(server))
+    except StopIteration:  # between one and the next
+        return 0.0
 
 
 def _resident_mib(pid: int) -> float:

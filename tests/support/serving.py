@@ -55,9 +55,7 @@ class Serving:
     @property
     def zygote_pid(self) -> int:
         """Process id of the zygote proper: the one that has guests, or none yet, for children."""
-        outer = next(pid for pid in children(self.pid) if is_zygote(pid))
-        inner = [pid for pid in children(outer) if is_zygote(pid)]
-        return inner[0] if inner and namespace(inner[0], "pid") != namespace(self.pid, "pid") else outer
+        return zygote_of(self.pid)
 
     def create(self, *, policy: Any = UNRESTRICTED, debugging: bool = False, **limits: Any) -> str:
         """A new sandbox's id."""
@@ -299,6 +297,13 @@ def descendants(pid: int) -> list[int]:
     for child in children(pid):
         found += [child, *descendants(child)]
     return found
+
+
+def zygote_of(server: int) -> int:
+    """Process id of the zygote of process `server` that has guests for children."""
+    outer = next(pid for pid in children(server) if is_zygote(pid))
+    inner = [pid for pid in children(outer) if is_zygote(pid)]
+    return inner[0] if inner and namespace(inner[0], "pid") != namespace(server, "pid") else outer
 
 
 def is_zygote(pid: int) -> bool:
