@@ -9,6 +9,10 @@ def _nothing() -> None:
     """In place of what a run that is over would do."""
 
 
+def _none_spent() -> float:
+    return 0.0
+
+
 _LOOK_SECONDS = 1.0
 
 
@@ -61,7 +65,7 @@ class RunClock:
     def end(self) -> None:
         """Nothing expires any more, and what would have been told is let go."""
         self.stop()
-        self._expire = _nothing
+        self._expire, self._spent = _nothing, _none_spent
 
     def stop(self) -> None:
         """Nothing expires until the next start."""

@@ -74,6 +74,7 @@ class GuestProcess:
         self._sink: GuestSink = self._stray
         self._killed_for = ""
         self._seen_dead = False
+        self._grace: asyncio.TimerHandle | None = None
         self._finishing = False
         self._status: int | None = None
         self._cpu_nanos = 0
@@ -205,13 +206,13 @@ class GuestProcess:
 
     def _channel_ended(self) -> None:
         """Dying does that too; only a guest that lives on without a channel is killed for it."""
-        self._loop.call_later(_EOF_GRACE_SECONDS, self._kill_without_channel)
+        self._grace = self._loop.call_later(_EOF_GRACE_SECONDS, self._kill_without_channel)
 
     def _kill_without_channel(self) -> None:
         if self.exited.done() or self.pidfd < 0 or self._seen_dead:
             return
         if pidfds.is_exiting(self.pid):  # slow, on a busy machine: it should tell its own reason
-            self._loop.call_later(_EOF_GRACE_SECONDS, self._kill_without_channel)
+            self._grace = self._loop.call_later(_EOF_GRACE_SECONDS, self._kill_without_channel)
             return
         self.kill("closed its channel")
 
@@ -269,6 +270,8 @@ class GuestProcess:
         self.family.leave(self)
 
     def _close(self) -> None:
+        if self._grace is not None:
+            self._grace.cancel()
         self._channel.close()
         self._output.close()
         if self.pidfd >= 0:
