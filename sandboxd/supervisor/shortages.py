@@ -68,10 +68,8 @@ class Shortages:
 
     def _end_one(self) -> None:
         """One that only answers a question, else the oldest that is not the latest, else the oldest of all;
-        with none left the kernel decides."""
+        copies that end already may free enough."""
         copies = [member for member in self._family.members if member.parked and member.alive]
-        if not copies:
-            self._hold(hold=False)
-            return
-        self._ending = min(copies, key=lambda copy: (not copy.expendable, not copy.outdated, copy.guest_id))
-        self._ending.kill(OUT_OF_MEMORY)
+        if copies:
+            self._ending = min(copies, key=lambda it: (not it.expendable, not it.outdated, it.guest_id))
+            self._ending.kill(OUT_OF_MEMORY)

@@ -2,8 +2,10 @@
 
 import asyncio
 import contextlib
+import gc
 import os
 import socket
+import weakref
 from collections.abc import AsyncIterator
 from datetime import timedelta
 
@@ -333,7 +335,7 @@ async def test_memory_shortage_ends_the_kept_states_first(guest: GuestProcess) -
 @_ON_ONE_LOOP
 async def test_memory_shortage_ends_no_more_copies_than_needed(guest: GuestProcess) -> None:
     if guest.cgroup is None or guest.cgroup.version != 1:
-        pytest.skip("needs a control group of version 1")
+        pytest.skip("kernel: no control group of version 1")
     await _run(guest, "import numpy as np; big = np.ones(4_000_000)")
     kept = await _copy(guest)
     await _run(guest, "big += 1")
@@ -361,6 +363,39 @@ async def test_memory_beyond_the_limit_ends_the_session_after_its_copies(guest: 
     assert isinstance(said, GuestExit)
     assert said.oom_killed
     assert [copy.alive for copy in copies] == [False, False]
+
+
+@_ON_ONE_LOOP
+async def test_killer_stays_held_while_the_last_copies_end(guest: GuestProcess) -> None:
+    if guest.cgroup is None or guest.cgroup.version != 1:
+        pytest.skip("kernel: no control group of version 1")
+    copies = [await _copy(guest) for _ in range(2)]
+    for copy in copies:
+        copy.kill("not needed")
+    guest.family._shortages._end_one()  # what they free may be enough for who waits now
+    assert "oom_kill_disable 1" in guest.cgroup._oom_path.read_text()
+    await asyncio.wait([copy.exited for copy in copies])
+    await asyncio.sleep(0)
+    assert "oom_kill_disable 0" in guest.cgroup._oom_path.read_text()
+
+
+@_ON_ONE_LOOP
+async def test_guest_that_has_ended_is_let_go_without_a_collection(supervisor: Supervisor) -> None:
+    guest = await supervisor.acquire(Limits())
+    guest.send(_CONFIGURATION)
+    await _run(guest, "1 + 1")
+    copy = await supervisor.copy(guest)
+    held = [weakref.ref(guest), weakref.ref(copy)]
+    gc.disable()
+    try:
+        for process in (copy, guest):
+            process.kill("not needed")
+            await process.exited
+        del process, copy, guest
+        await asyncio.sleep(0.1)  # callbacks of its descriptors, the report of the zygote
+        assert [each() for each in held] == [None, None]
+    finally:
+        gc.enable()
 
 
 @_ON_ONE_LOOP
