@@ -41,6 +41,7 @@ _FORK = "import os\ntry:\n    pid = os.fork()\nexcept OSError as error:\n    pri
 
 
 _ON_ONE_LOOP = pytest.mark.asyncio(loop_scope="module")
+_GROUPS_ONLY = pytest.mark.parametrize("supervisor", ["with control groups"], indirect=True, scope="module")
 
 
 class _Answer:
@@ -315,10 +316,10 @@ def _receives(pid: int) -> bool:
         return file.read().startswith("47 ")  # recvmsg, of asm/unistd_64.h
 
 
+@_GROUPS_ONLY
 @_ON_ONE_LOOP
 async def test_memory_shortage_ends_the_kept_states_first(guest: GuestProcess) -> None:
-    if guest.cgroup is None:
-        pytest.skip("needs a control group")
+    assert guest.cgroup is not None
     await _run(guest, "import numpy as np; big = np.ones(4_000_000)")
     copies = [await _copy(guest) for _ in range(3)]
     guest.cgroup.limit(CgroupLimits(memory_bytes=48 << 20, cpu_percent=100))
@@ -332,9 +333,11 @@ async def test_memory_shortage_ends_the_kept_states_first(guest: GuestProcess) -
     assert [exited.result() for exited in ended if not exited.result().oom_killed] == []
 
 
+@_GROUPS_ONLY
 @_ON_ONE_LOOP
 async def test_memory_shortage_ends_no_more_copies_than_needed(guest: GuestProcess) -> None:
-    if guest.cgroup is None or guest.cgroup.version != 1:
+    assert guest.cgroup is not None
+    if guest.cgroup.version != 1:
         pytest.skip("kernel: no control group of version 1")
     await _run(guest, "import numpy as np; big = np.ones(4_000_000)")
     kept = await _copy(guest)
@@ -353,10 +356,10 @@ async def test_memory_shortage_ends_no_more_copies_than_needed(guest: GuestProce
     assert (kept.alive, outdated.alive) == (True, False)
 
 
+@_GROUPS_ONLY
 @_ON_ONE_LOOP
 async def test_memory_beyond_the_limit_ends_the_session_after_its_copies(guest: GuestProcess) -> None:
-    if guest.cgroup is None:
-        pytest.skip("needs a control group")
+    assert guest.cgroup is not None
     copies = [await _copy(guest) for _ in range(2)]
     guest.cgroup.limit(CgroupLimits(memory_bytes=16 << 20, cpu_percent=100))
     said, _ = await _run(guest, "import numpy as np; big = np.ones(20_000_000)")
@@ -365,9 +368,11 @@ async def test_memory_beyond_the_limit_ends_the_session_after_its_copies(guest: 
     assert [copy.alive for copy in copies] == [False, False]
 
 
+@_GROUPS_ONLY
 @_ON_ONE_LOOP
 async def test_killer_stays_held_while_the_last_copies_end(guest: GuestProcess) -> None:
-    if guest.cgroup is None or guest.cgroup.version != 1:
+    assert guest.cgroup is not None
+    if guest.cgroup.version != 1:
         pytest.skip("kernel: no control group of version 1")
     copies = [await _copy(guest) for _ in range(2)]
     for copy in copies:
